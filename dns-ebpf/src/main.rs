@@ -1,0 +1,3 @@
+//! The data plane.
+#![no_std]
+#![no_main]

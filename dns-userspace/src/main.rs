@@ -1,0 +1,2 @@
+//! mesos-xdns.
+fn main() {}

@@ -1,0 +1,317 @@
+//! Domain names in lower-case wire form, the one form that zones, answers and the kernel compare.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+/// A name may have at most this many octets in wire form, the root label included
+/// (RFC 1035, section 2.3.4).
+pub const MAX_NAME_OCTETS: usize = 255;
+/// A label may have at most this many octets (RFC 1035, section 2.3.4).
+pub const MAX_LABEL_OCTETS: usize = 63;
+
+/// Why a text is no domain name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Two dots in a row, or a dot at the front.
+    #[error("empty label")]
+    EmptyLabel,
+    /// A label of more than 63 octets.
+    #[error("label longer than 63 octets")]
+    LongLabel,
+    /// More than 255 octets in wire form.
+    #[error("name longer than 255 octets")]
+    LongName,
+    /// A backslash that starts no valid escape (RFC 1035, section 5.1).
+    #[error("bad escape")]
+    BadEscape,
+    /// Wire octets that are no uncompressed name.
+    #[error("malformed wire name")]
+    Malformed,
+}
+
+/// A fully qualified domain name: uncompressed wire form with ASCII letters in lower case
+/// (RFC 4343), the root label last. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name(Arc<[u8]>);
+
+impl Name {
+    /// Reads presentation format. A missing final dot is added; `\.` and `\DDD` are understood;
+    /// letters are folded.
+    ///
+    /// # Errors
+    /// Says which limit of RFC 1035 the text breaks.
+    pub fn from_text(text: &str) -> Result<Self, NameError> {
+        let bytes = text.as_bytes();
+        let mut wire = Vec::with_capacity(bytes.len() + 2);
+        if text == "." || text.is_empty() {
+            return Ok(Self::root());
+        }
+        let mut label_start = 0;
+        wire.push(0);
+        let mut i = 0;
+        while let Some(&byte) = bytes.get(i) {
+            i += 1;
+            let octet = match byte {
+                b'.' => {
+                    close_label(&mut wire, label_start)?;
+                    if i == bytes.len() {
+                        wire.push(0);
+                        return Self::checked(wire);
+                    }
+                    label_start = wire.len();
+                    wire.push(0);
+                    continue;
+                }
+                b'\\' => {
+                    let (octet, used) = unescape(bytes.get(i..).unwrap_or_default())?;
+                    i += used;
+                    octet
+                }
+                other => other,
+            };
+            wire.push(octet.to_ascii_lowercase());
+        }
+        close_label(&mut wire, label_start)?;
+        wire.push(0);
+        Self::checked(wire)
+    }
+
+    /// Reads an uncompressed wire name that fills `wire` exactly; letters are folded.
+    ///
+    /// # Errors
+    /// [`NameError::Malformed`] for anything else, compression pointers included.
+    pub fn from_wire(wire: &[u8]) -> Result<Self, NameError> {
+        let mut at = 0;
+        loop {
+            let &len = wire.get(at).ok_or(NameError::Malformed)?;
+            if len == 0 {
+                break;
+            }
+            if usize::from(len) > MAX_LABEL_OCTETS {
+                return Err(NameError::Malformed);
+            }
+            at += 1 + usize::from(len);
+        }
+        if at + 1 != wire.len() {
+            return Err(NameError::Malformed);
+        }
+        Self::checked(wire.to_ascii_lowercase())
+    }
+
+    fn checked(wire: Vec<u8>) -> Result<Self, NameError> {
+        if wire.len() > MAX_NAME_OCTETS {
+            return Err(NameError::LongName);
+        }
+        Ok(Self(wire.into()))
+    }
+
+    /// The root.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Arc::from([0u8].as_slice()))
+    }
+
+    /// The wire form: length octets and folded labels, ending in the root label.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The labels, leftmost first, the root label left out.
+    pub fn labels(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(8);
+        let mut rest = self.wire();
+        while let Some((&len, tail)) = rest.split_first() {
+            if len == 0 || tail.len() < usize::from(len) {
+                break;
+            }
+            let (label, after) = tail.split_at(usize::from(len));
+            parts.push(label);
+            rest = after;
+        }
+        parts.into_iter()
+    }
+
+    /// The name without its leftmost label; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (&len, tail) = self.wire().split_first()?;
+        if len == 0 {
+            return None;
+        }
+        Some(Self(Arc::from(tail.get(usize::from(len)..)?)))
+    }
+
+    /// Whether this name is `ancestor` or lies below it.
+    #[must_use]
+    pub fn is_at_or_below(&self, ancestor: &Self) -> bool {
+        let (own, other) = (self.wire(), ancestor.wire());
+        let Some(cut) = own.len().checked_sub(other.len()) else {
+            return false;
+        };
+        own.get(cut..) == Some(other) && self.label_starts_at(cut)
+    }
+
+    /// `self` as a prefix put in place of the suffix `old` by `new` (a rename, or DNAME
+    /// substitution of RFC 6672, section 2.2). `None` if `old` is no suffix or the result is too
+    /// long.
+    #[must_use]
+    pub fn with_suffix_replaced(&self, old: &Self, new: &Self) -> Option<Self> {
+        if !self.is_at_or_below(old) {
+            return None;
+        }
+        let keep = self.wire().len().checked_sub(old.wire().len())?;
+        let mut wire = self.wire().get(..keep)?.to_vec();
+        wire.extend_from_slice(new.wire());
+        Self::checked(wire).ok()
+    }
+
+    fn label_starts_at(&self, offset: usize) -> bool {
+        let mut at = 0;
+        while at < offset {
+            match self.wire().get(at) {
+                None | Some(0) => return false,
+                Some(&len) => at += 1 + usize::from(len),
+            }
+        }
+        at == offset
+    }
+}
+
+fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
+    let len = wire.len().saturating_sub(start + 1);
+    if len == 0 {
+        return Err(NameError::EmptyLabel);
+    }
+    let octet = u8::try_from(len).map_err(|_| NameError::LongLabel)?;
+    if len > MAX_LABEL_OCTETS {
+        return Err(NameError::LongLabel);
+    }
+    if let Some(slot) = wire.get_mut(start) {
+        *slot = octet;
+    }
+    Ok(())
+}
+
+fn unescape(rest: &[u8]) -> Result<(u8, usize), NameError> {
+    match rest {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
+            let value = u32::from(a - b'0') * 100 + u32::from(b - b'0') * 10 + u32::from(c - b'0');
+            Ok((u8::try_from(value).map_err(|_| NameError::BadEscape)?, 3))
+        }
+        [b'0'..=b'9', ..] | [] => Err(NameError::BadEscape),
+        [other, ..] => Ok((*other, 1)),
+    }
+}
+
+/// Presentation format with the final dot (RFC 1035, section 5.1).
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.wire().len() <= 1 {
+            return f.write_str(".");
+        }
+        for label in self.labels() {
+            for &octet in label {
+                match octet {
+                    b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(octet))?;
+                    }
+                    0x21..=0x7e => write!(f, "{}", char::from(octet))?,
+                    _ => write!(f, "\\{octet:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The canonical order of RFC 4034, section 6.1: by label from the right, so that a name comes
+/// right before everything below it.
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.labels().rev().cmp(other.labels().rev())
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).unwrap()
+    }
+
+    #[test]
+    fn text_is_folded_and_completed() {
+        assert_eq!(name("Web.Mesos").wire(), b"\x03web\x05mesos\0");
+        assert_eq!(name("web.mesos.").to_string(), "web.mesos.");
+        assert_eq!(name(".").wire(), b"\0");
+    }
+
+    #[test]
+    fn escapes_survive_the_round_trip() {
+        let dotted = name(r"a\.b\000c.mesos");
+        assert_eq!(dotted.wire(), b"\x05a.b\0c\x05mesos\0");
+        assert_eq!(name(&dotted.to_string()), dotted);
+    }
+
+    #[test]
+    fn limits_of_rfc1035_hold() {
+        assert_eq!(Name::from_text("a..b"), Err(NameError::EmptyLabel));
+        assert_eq!(Name::from_text(".a"), Err(NameError::EmptyLabel));
+        assert_eq!(Name::from_text(&"a".repeat(64)), Err(NameError::LongLabel));
+        let long = [
+            "a".repeat(63),
+            "b".repeat(63),
+            "c".repeat(63),
+            "d".repeat(61),
+        ]
+        .join(".");
+        assert_eq!(name(&long).wire().len(), 255);
+        assert_eq!(
+            Name::from_text(&format!("{long}d")),
+            Err(NameError::LongName)
+        );
+    }
+
+    #[test]
+    fn a_suffix_must_start_at_a_label() {
+        assert!(name("a.mesos").is_at_or_below(&name("mesos")));
+        assert!(name("mesos").is_at_or_below(&name("mesos")));
+        assert!(!name("xmesos").is_at_or_below(&name("mesos")));
+        assert!(name("mesos").is_at_or_below(&Name::root()));
+        // 5 is the length octet of "mesos" inside a label.
+        assert!(
+            !Name::from_wire(b"\x07a\x05mesos\0")
+                .unwrap()
+                .is_at_or_below(&name("mesos"))
+        );
+    }
+
+    #[test]
+    fn canonical_order_puts_a_name_before_its_descendants() {
+        let mut names = [
+            name("z.a.mesos"),
+            name("b.mesos"),
+            name("mesos"),
+            name("a.mesos"),
+        ];
+        names.sort();
+        let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["mesos.", "a.mesos.", "z.a.mesos.", "b.mesos."]);
+    }
+}
