@@ -1,0 +1,96 @@
+//! Builds the XDP program and hands its path to the crate.
+//!
+//! With an eBPF toolchain the environment variable `MESOS_XDNS_BPF_OBJECT` names the object and
+//! `cfg(has_bpf)` is set. Without one the crate builds all the same and answers in user space only;
+//! a warning says what to do. `MESOS_XDNS_SKIP_EBPF=1` chooses that on purpose.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[path = "build/toolchain.rs"]
+mod toolchain;
+
+use toolchain::Toolchain;
+
+/// Leaves the XDP program out, on machines that have a toolchain too.
+const SKIP: &str = "MESOS_XDNS_SKIP_EBPF";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rustc-check-cfg=cfg(has_bpf)");
+    println!("cargo::rerun-if-env-changed={SKIP}");
+    println!("cargo::rerun-if-env-changed=PATH");
+    let workspace = workspace()?;
+    for input in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "dns-common/Cargo.toml",
+        "dns-common/src",
+        "dns-ebpf/Cargo.toml",
+        "dns-ebpf/src",
+        "dns-userspace/build.rs",
+        "dns-userspace/build",
+    ] {
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(input).display()
+        );
+    }
+
+    if env::var_os(SKIP).is_some_and(|value| !value.is_empty() && value != "0") {
+        println!("cargo::warning=built without the XDP program, because {SKIP} is set");
+        return Ok(());
+    }
+    match Toolchain::find() {
+        Ok(toolchain) => build(&toolchain, &workspace),
+        Err(missing) => {
+            println!(
+                "cargo::warning=built without the XDP program: {missing} not found; \
+                 `cargo xtask build` installs what is missing"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Compiles `dns-ebpf` into `OUT_DIR`.
+fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let target_dir = out_dir.join("bpf");
+    let output = toolchain
+        .cargo(Path::new(&cargo), "build", &target_dir)
+        .current_dir(workspace)
+        .output()?;
+    if !output.status.success() {
+        let messages = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("dns-ebpf does not build with {toolchain}:\n{messages}").into());
+    }
+    // Cargo hides a build script's standard error; its warnings are worth seeing.
+    for line in String::from_utf8_lossy(&output.stderr).lines() {
+        if line.starts_with("warning") && !line.contains("generated") {
+            println!("cargo::warning=dns-ebpf: {line}");
+        }
+    }
+    // A copy, because cargo replaces the original in place while another process may read it.
+    let object = out_dir.join("mesos-xdns.bpf.o");
+    fs::copy(Toolchain::object(&target_dir), &object)?;
+    println!(
+        "cargo::rustc-env=MESOS_XDNS_BPF_OBJECT={}",
+        object.display()
+    );
+    println!("cargo::rustc-cfg=has_bpf");
+    Ok(())
+}
+
+/// The folder above this package.
+fn workspace() -> Result<PathBuf, Box<dyn Error>> {
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("not run by cargo")?);
+    Ok(package
+        .parent()
+        .ok_or("no folder above the package")?
+        .to_path_buf())
+}
