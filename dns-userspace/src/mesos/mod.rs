@@ -1,1 +1,3 @@
-//! mesos
+//! Where cluster state comes from.
+
+pub mod recordio;
