@@ -120,17 +120,43 @@ impl Name {
 
     /// The labels, leftmost first, the root label left out.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(8);
-        let mut rest = self.wire();
-        while let Some((&len, tail)) = rest.split_first() {
-            if len == 0 || tail.len() < usize::from(len) {
+        let (starts, count) = self.label_starts();
+        (0..count).filter_map(move |nth| {
+            let rest = self.wire().get(usize::from(*starts.get(nth)?)..)?;
+            let (&len, tail) = rest.split_first()?;
+            tail.get(..usize::from(len))
+        })
+    }
+
+    /// This name's wire form, then that of its parent, and so on up to the root.
+    pub fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = Some(self.wire());
+        std::iter::from_fn(move || {
+            let current = rest?;
+            rest = match current.split_first() {
+                Some((&len, tail)) if len > 0 => tail.get(usize::from(len)..),
+                _ => None,
+            };
+            Some(current)
+        })
+    }
+
+    /// The offset of each label's length octet, leftmost first; the root label is left out. 255
+    /// octets hold at most 127 labels.
+    fn label_starts(&self) -> ([u8; MAX_NAME_OCTETS / 2], usize) {
+        let mut starts = [0; MAX_NAME_OCTETS / 2];
+        let (mut at, mut count) = (0, 0);
+        while let (Some(&len), Some(slot)) =
+            (self.wire().get(usize::from(at)), starts.get_mut(count))
+        {
+            if len == 0 {
                 break;
             }
-            let (label, after) = tail.split_at(usize::from(len));
-            parts.push(label);
-            rest = after;
+            *slot = at;
+            count += 1;
+            at += 1 + len;
         }
-        parts.into_iter()
+        (starts, count)
     }
 
     /// The name without its leftmost label; `None` for the root.

@@ -203,6 +203,21 @@ impl Rrset {
         Self { rtype, ttl, data }
     }
 
+    /// Adds the data of `other`; the lower TTL holds for all (RFC 2181, section 5.2).
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.data.extend_from_slice(&other.data);
+        *self = Self::new(
+            self.rtype,
+            self.ttl.min(other.ttl),
+            std::mem::take(&mut self.data),
+        );
+    }
+
+    /// Drops all data but the first.
+    pub(super) fn keep_first(&mut self) {
+        self.data.truncate(1);
+    }
+
     /// The type of every record.
     #[must_use]
     pub const fn rtype(&self) -> Rtype {

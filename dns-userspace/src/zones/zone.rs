@@ -1,0 +1,91 @@
+//! A zone's own facts: its apex, its authority records and how it answers what it does not hold.
+//! The names below the apex are in the [`Snapshot`](super::Snapshot).
+
+use super::{Name, Rdata, Rrset, Rtype, rrset::Soa};
+
+/// At most this many zones are served: the kernel keeps one word of zone facts for each.
+pub const MAX_ZONES: usize = 64;
+
+/// A zone's place in [`Snapshot::zones`](super::Snapshot::zones), below [`MAX_ZONES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ZoneIndex(pub u8);
+
+/// What is known of a zone besides its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// The topmost name.
+    pub apex: Name,
+    /// The start of authority; its serial belongs to the [`Editor`](super::Editor).
+    pub soa: Soa,
+    /// TTL of the SOA record, in seconds.
+    pub soa_ttl: u32,
+    /// The name servers, unless the content has an NS RRset at the apex.
+    pub ns: Vec<Name>,
+    /// TTL of the NS records, in seconds.
+    pub ns_ttl: u32,
+    /// The RA bit of responses: `RecurseOn` of mesos-dns, off in the zones of dcos-dns.
+    pub recursion_available: bool,
+    /// The rcode of an SRV question for a name that does not exist. mesos-dns says NOERROR where
+    /// RFC 2308, section 2.1 wants NXDOMAIN.
+    pub unknown_srv_is_nodata: bool,
+    /// Each `.*` in the question is removed before the look-up, as mesos-dns does.
+    pub ignores_stars: bool,
+    /// Whether the content is known. Until then a name that is not found is SERVFAIL, never
+    /// NXDOMAIN.
+    pub complete: bool,
+}
+
+impl Zone {
+    /// A zone with the authority records given and the behaviour of the RFCs; incomplete.
+    #[must_use]
+    pub const fn new(apex: Name, soa: Soa, soa_ttl: u32, ns: Vec<Name>, ns_ttl: u32) -> Self {
+        Self {
+            apex,
+            soa,
+            soa_ttl,
+            ns,
+            ns_ttl,
+            recursion_available: false,
+            unknown_srv_is_nodata: false,
+            ignores_stars: false,
+            complete: false,
+        }
+    }
+
+    /// Seconds a negative answer may be kept: the lesser of the SOA's TTL and its MINIMUM
+    /// (RFC 2308, section 5).
+    #[must_use]
+    pub fn negative_ttl(&self) -> u32 {
+        self.soa_ttl.min(self.soa.minimum)
+    }
+
+    /// The SOA RRset of the apex.
+    #[must_use]
+    pub fn soa_rrset(&self) -> Rrset {
+        self.soa_with_ttl(self.soa_ttl)
+    }
+
+    /// The SOA RRset of the authority section of a negative answer (RFC 2308, section 3).
+    #[must_use]
+    pub fn negative_soa(&self) -> Rrset {
+        self.soa_with_ttl(self.negative_ttl())
+    }
+
+    fn soa_with_ttl(&self, ttl: u32) -> Rrset {
+        Rrset::new(
+            Rtype::SOA,
+            ttl,
+            vec![Rdata::Soa(Box::new(self.soa.clone()))],
+        )
+    }
+
+    /// The NS RRset of the apex; `None` without name servers.
+    #[must_use]
+    pub fn ns_rrset(&self) -> Option<Rrset> {
+        if self.ns.is_empty() {
+            return None;
+        }
+        let data = self.ns.iter().cloned().map(Rdata::Ns).collect();
+        Some(Rrset::new(Rtype::NS, self.ns_ttl, data))
+    }
+}
