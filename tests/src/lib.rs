@@ -1,1 +1,8 @@
-//! What needs more than one module.
+//! What needs more than one module: the harness, and in `tests/` the tests that use it.
+
+pub mod cable;
+pub mod dig;
+pub mod netns;
+pub mod process;
+pub mod requirements;
+pub mod xdp;

@@ -1,0 +1,57 @@
+//! The test bed of most end-to-end tests: a client and a server, each in a namespace of its own.
+
+use anyhow::Result;
+
+use crate::{
+    netns::{self, End, Netns},
+    xdp::{self, Attached},
+};
+
+/// The interface of the server's end, inside [`Cable::server`].
+pub const INTERFACE: &str = "server";
+
+/// The client's addresses.
+pub const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+
+/// The server's addresses.
+pub const SERVER: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+
+/// Two namespaces and a veth pair, whose client end lets XDP_TX of the server's end arrive.
+#[derive(Debug)]
+pub struct Cable {
+    _pass: Attached,
+    /// Where the client runs.
+    pub client: Netns,
+    /// Where the server runs, behind [`INTERFACE`].
+    pub server: Netns,
+}
+
+impl Cable {
+    /// Lays a cable between two namespaces of their own.
+    ///
+    /// # Errors
+    ///
+    /// Needs root and iproute2.
+    pub fn new() -> Result<Self> {
+        let client = Netns::new("client")?;
+        let server = Netns::new("server")?;
+        netns::connect(
+            End {
+                namespace: Some(&client),
+                interface: "client",
+                addresses: &["192.0.2.1/24", "2001:db8::1/64"],
+            },
+            End {
+                namespace: Some(&server),
+                interface: INTERFACE,
+                addresses: &["192.0.2.2/24", "2001:db8::2/64"],
+            },
+        )?;
+        let pass = client.enter(|| xdp::pass().attach("client"))?;
+        Ok(Self {
+            _pass: pass,
+            client,
+            server,
+        })
+    }
+}
