@@ -36,10 +36,13 @@ fn a_namespace_vanishes_with_its_value() {
 fn what_the_reflector_turns_round_reaches_a_socket_at_the_other_end() {
     needs_root!();
     needs_tool!("ip");
-    let (client, server) = pair();
-    let _pass = client.enter(|| xdp::pass().attach("client")).unwrap();
-    let _reflect = server.enter(|| xdp::reflect().attach("server")).unwrap();
-    let socket = client
+    let cable = Cable::new().unwrap();
+    let _reflect = cable
+        .server
+        .enter(|| xdp::reflect().attach(cable::INTERFACE))
+        .unwrap();
+    let socket = cable
+        .client
         .enter(|| Ok(UdpSocket::bind("192.0.2.1:0")?))
         .unwrap();
     socket
