@@ -1,0 +1,700 @@
+//! The task model: what the records of DC/OS are made of, kept up to date from events.
+//!
+//! It follows dcos-net in every rule that can be seen from outside: each field is computed on its
+//! own, a field without a value keeps the one it had, and a task that names an agent or a
+//! framework not known yet waits out of sight. Unlike there, a running task follows its agent's
+//! and framework's changes.
+//!
+//! Pure: host names of agents are resolved by the caller.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::events::{AgentInfo, ClusterState, Event, FrameworkInfo, TaskObject, TaskStatus};
+use super::task_fields;
+
+/// What names a task: its id is unique within its framework only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey {
+    /// The framework's id.
+    pub framework_id: Arc<str>,
+    /// The task's id.
+    pub task_id: Arc<str>,
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// Not running yet, or out of reach.
+    Preparing,
+    /// Running.
+    Running,
+    /// On its way to be killed; no records, but its connections still end.
+    Killing,
+    /// Over.
+    Terminal,
+}
+
+/// What runs a task's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// The Mesos containerizer, with or without an image.
+    Mesos,
+    /// The Docker containerizer.
+    Docker,
+}
+
+/// The transport of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Reads `tcp` or `udp` in any letter case.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("tcp") {
+            Some(Self::Tcp)
+        } else if text.eq_ignore_ascii_case("udp") {
+            Some(Self::Udp)
+        } else {
+            None
+        }
+    }
+
+    /// The name in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPort {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The port at the task's own address.
+    pub port: Option<u16>,
+    /// The port at the agent's address that leads to it; never set in host networking.
+    pub host_port: Option<u16>,
+    /// The name from the discovery information.
+    pub name: Option<String>,
+    /// VIP labels, as written.
+    pub vips: Vec<String>,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The discovery name, else the Mesos name.
+    pub name: Option<String>,
+    /// The framework's name; `None` while the framework is not known.
+    pub framework: Option<Arc<str>>,
+    /// The agent's id.
+    pub agent_id: Option<Arc<str>>,
+    /// The agent's address; `None` while the agent is not known.
+    pub agent_ip: Option<IpAddr>,
+    /// Addresses of the task's container, in the order of the status.
+    pub task_ips: Vec<IpAddr>,
+    /// Where the task is in its life.
+    pub state: TaskState,
+    /// The verdict of its health check: `None` if it has none, `Some(false)` also before the
+    /// first verdict.
+    pub healthy: Option<bool>,
+    /// What runs its container, if it has one.
+    pub runtime: Option<Runtime>,
+    /// Its ports.
+    pub ports: Vec<TaskPort>,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            name: None,
+            framework: None,
+            agent_id: None,
+            agent_ip: None,
+            task_ips: Vec::new(),
+            state: TaskState::Preparing,
+            healthy: None,
+            runtime: None,
+            ports: Vec::new(),
+        }
+    }
+}
+
+impl Task {
+    /// Whether the task is kept out of sight because its agent or framework is not known.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.agent_ip.is_none() || self.framework.is_none()
+    }
+}
+
+/// What an event did to the model.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The event carried the whole state: what it does not name is gone.
+    pub resync: bool,
+    /// Tasks that changed, in the order of the event; `None` for one that is over. Tasks that
+    /// wait are not among them.
+    pub tasks: Vec<(TaskKey, Option<Arc<Task>>)>,
+}
+
+/// Tasks, agents and frameworks of a cluster.
+#[derive(Debug, Default)]
+pub struct TaskModel {
+    agents: HashMap<Arc<str>, IpAddr>,
+    frameworks: HashMap<Arc<str>, Arc<str>>,
+    tasks: HashMap<TaskKey, Arc<Task>>,
+    skipped: u64,
+}
+
+impl TaskModel {
+    /// Applies an event. `resolve` gives the address of an agent's host name that is no address;
+    /// an agent it knows nothing of counts as unknown.
+    pub fn apply(&mut self, event: &Event, resolve: &dyn Fn(&str) -> Option<IpAddr>) -> Changes {
+        let mut changes = Changes::default();
+        let out = &mut changes.tasks;
+        match event {
+            Event::Subscribed(subscribed) => {
+                self.replace(subscribed.state(), resolve);
+                changes = self.whole();
+            }
+            Event::State(state) => {
+                self.replace(Some(state), resolve);
+                changes = self.whole();
+            }
+            Event::TaskAdded(task) => self.task_added(task, out),
+            Event::TaskUpdated(update) => match &update.status {
+                Some(status) => self.task_updated(
+                    update.framework_id.as_deref(),
+                    update.state.as_deref(),
+                    status,
+                    out,
+                ),
+                None => self.skipped += 1,
+            },
+            Event::FrameworkUpdated(framework) => self.framework_updated(framework, out),
+            Event::FrameworkRemoved(id) => {
+                self.frameworks.remove(id.as_str());
+            }
+            Event::AgentAdded(agent) => self.agent_added(agent, resolve, out),
+            Event::AgentRemoved(id) => {
+                self.agents.remove(id.as_str());
+            }
+            Event::Heartbeat | Event::Other(_) => {}
+        }
+        changes
+    }
+
+    /// The tasks that are not waiting.
+    pub fn visible(&self) -> impl Iterator<Item = (&TaskKey, &Arc<Task>)> {
+        self.tasks.iter().filter(|(_, task)| !task.is_waiting())
+    }
+
+    /// All tasks that are not over, in no certain order.
+    pub fn tasks(&self) -> impl Iterator<Item = (&TaskKey, &Arc<Task>)> {
+        self.tasks.iter()
+    }
+
+    /// How many tasks wait for their agent or framework.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.tasks.values().filter(|task| task.is_waiting()).count()
+    }
+
+    /// Agents with a known address.
+    pub fn agents(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        self.agents.iter().map(|(id, &ip)| (&**id, ip))
+    }
+
+    /// How many frameworks are known.
+    #[must_use]
+    pub fn frameworks(&self) -> usize {
+        self.frameworks.len()
+    }
+
+    /// How many records were skipped because they lack what they cannot do without, and how many
+    /// values because they made no sense.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn whole(&self) -> Changes {
+        let tasks = self
+            .visible()
+            .map(|(key, task)| (key.clone(), Some(Arc::clone(task))));
+        Changes {
+            resync: true,
+            tasks: tasks.collect(),
+        }
+    }
+
+    fn replace(&mut self, state: Option<&ClusterState>, resolve: &dyn Fn(&str) -> Option<IpAddr>) {
+        *self = Self {
+            skipped: self.skipped,
+            ..Self::default()
+        };
+        let Some(state) = state else { return };
+        let mut unused = Vec::new();
+        for agent in state.agents() {
+            self.agent_added(agent, resolve, &mut unused);
+        }
+        for framework in state.frameworks() {
+            self.framework_updated(framework, &mut unused);
+        }
+        for task in state.tasks() {
+            self.task_added(task, &mut unused);
+        }
+    }
+
+    fn agent_added(
+        &mut self,
+        agent: &AgentInfo,
+        resolve: &dyn Fn(&str) -> Option<IpAddr>,
+        out: &mut Vec<(TaskKey, Option<Arc<Task>>)>,
+    ) {
+        let Some(id) = agent.id.as_deref() else {
+            self.skipped += 1;
+            return;
+        };
+        let Some(ip) = agent
+            .hostname
+            .as_deref()
+            .and_then(|hostname| agent_address(hostname, resolve))
+        else {
+            self.skipped += 1;
+            return;
+        };
+        self.agents.insert(id.into(), ip);
+        self.revise(
+            out,
+            |_, task| task.agent_id.as_deref() == Some(id) && task.agent_ip != Some(ip),
+            |task| task.agent_ip = Some(ip),
+        );
+    }
+
+    fn framework_updated(
+        &mut self,
+        framework: &FrameworkInfo,
+        out: &mut Vec<(TaskKey, Option<Arc<Task>>)>,
+    ) {
+        let (Some(id), Some(name)) = (framework.id.as_deref(), framework.name.as_deref()) else {
+            self.skipped += 1;
+            return;
+        };
+        let name: Arc<str> = name.into();
+        self.frameworks.insert(id.into(), Arc::clone(&name));
+        self.revise(
+            out,
+            |key, task| &*key.framework_id == id && task.framework.as_deref() != Some(&*name),
+            |task| task.framework = Some(Arc::clone(&name)),
+        );
+    }
+
+    /// Edits the tasks that `stale` picks.
+    fn revise(
+        &mut self,
+        out: &mut Vec<(TaskKey, Option<Arc<Task>>)>,
+        stale: impl Fn(&TaskKey, &Task) -> bool,
+        edit: impl Fn(&mut Task),
+    ) {
+        for (key, task) in &mut self.tasks {
+            if stale(key, task) {
+                edit(Arc::make_mut(task));
+                if !task.is_waiting() {
+                    out.push((key.clone(), Some(Arc::clone(task))));
+                }
+            }
+        }
+    }
+
+    fn task_added(&mut self, task: &TaskObject, out: &mut Vec<(TaskKey, Option<Arc<Task>>)>) {
+        let empty = TaskStatus::default();
+        let statuses = task.statuses.as_deref().unwrap_or_default();
+        let status = task_fields::latest_status(statuses).unwrap_or(&empty);
+        let report = Report {
+            framework_id: task.framework_id.as_deref(),
+            task_id: task.task_id.as_deref(),
+            agent_id: task.agent_id.as_deref(),
+            state: task.state.as_deref(),
+            status,
+            task: Some(task),
+        };
+        self.apply_report(&report, out);
+    }
+
+    fn task_updated(
+        &mut self,
+        framework_id: Option<&str>,
+        state: Option<&str>,
+        status: &TaskStatus,
+        out: &mut Vec<(TaskKey, Option<Arc<Task>>)>,
+    ) {
+        let report = Report {
+            framework_id,
+            task_id: status.task_id.as_deref(),
+            agent_id: status.agent_id.as_deref(),
+            state: state.or(status.state.as_deref()),
+            status,
+            task: None,
+        };
+        self.apply_report(&report, out);
+    }
+
+    fn apply_report(&mut self, report: &Report<'_>, out: &mut Vec<(TaskKey, Option<Arc<Task>>)>) {
+        let (Some(framework_id), Some(task_id)) = (report.framework_id, report.task_id) else {
+            self.skipped += 1;
+            return;
+        };
+        let key = TaskKey {
+            framework_id: self.shared_framework_id(framework_id),
+            task_id: task_id.into(),
+        };
+        let before = self.tasks.get(&key);
+        let mut task = before.map(|task| Task::clone(task)).unwrap_or_default();
+        if let Some(id) = report.agent_id {
+            match self.agents.get_key_value(id) {
+                Some((id, &ip)) => {
+                    task.agent_id = Some(Arc::clone(id));
+                    task.agent_ip = Some(ip);
+                }
+                None => {
+                    task.agent_id = Some(id.into());
+                    task.agent_ip = None;
+                }
+            }
+        }
+        task.framework = self.frameworks.get(framework_id).cloned();
+        let bad_values = task_fields::update(&mut task, report.state, report.status, report.task);
+        self.skipped += bad_values;
+
+        if before.is_some_and(|before| **before == task) {
+            return;
+        }
+        if task.state == TaskState::Terminal {
+            self.tasks.remove(&key);
+            out.push((key, None));
+            return;
+        }
+        let waiting = task.is_waiting();
+        let task = Arc::new(task);
+        self.tasks.insert(key.clone(), Arc::clone(&task));
+        if !waiting {
+            out.push((key, Some(task)));
+        }
+    }
+
+    /// Thousands of tasks share a framework; so do they share its id.
+    fn shared_framework_id(&self, id: &str) -> Arc<str> {
+        self.frameworks
+            .get_key_value(id)
+            .map_or_else(|| id.into(), |(known, _)| Arc::clone(known))
+    }
+}
+
+/// What one event says of one task.
+struct Report<'a> {
+    framework_id: Option<&'a str>,
+    task_id: Option<&'a str>,
+    agent_id: Option<&'a str>,
+    state: Option<&'a str>,
+    status: &'a TaskStatus,
+    task: Option<&'a TaskObject>,
+}
+
+fn agent_address(hostname: &str, resolve: &dyn Fn(&str) -> Option<IpAddr>) -> Option<IpAddr> {
+    if let Ok(ip) = hostname.parse() {
+        return Some(ip);
+    }
+    if hostname == "localhost" {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    resolve(hostname)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn event(json: &Value) -> Event {
+        Event::from_json(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn apply(model: &mut TaskModel, json: &Value) -> Changes {
+        model.apply(&event(json), &|_| None)
+    }
+
+    fn to_json(key: &TaskKey, task: &Task) -> Value {
+        let mut ports: Vec<Value> = task
+            .ports
+            .iter()
+            .map(|port| {
+                let mut json = json!({"protocol": port.protocol.as_str()});
+                if let Some(number) = port.port {
+                    json["port"] = number.into();
+                }
+                if let Some(number) = port.host_port {
+                    json["host_port"] = number.into();
+                }
+                if let Some(name) = &port.name {
+                    json["name"] = name.as_str().into();
+                }
+                if !port.vips.is_empty() {
+                    json["vip"] = port.vips.clone().into();
+                }
+                json
+            })
+            .collect();
+        ports.sort_by_key(sort_key);
+        json!({
+            "framework_id": &*key.framework_id,
+            "task_id": &*key.task_id,
+            "name": task.name,
+            "framework": task.framework.as_deref(),
+            "runtime": match task.runtime {
+                Some(Runtime::Mesos) => "mesos",
+                Some(Runtime::Docker) => "docker",
+                None => "unknown",
+            },
+            "state": match task.state {
+                TaskState::Preparing => "preparing",
+                TaskState::Running => "running",
+                TaskState::Killing => "killing",
+                TaskState::Terminal => "terminal",
+            },
+            "healthy": task.healthy,
+            "agent_ip": task.agent_ip.map(|ip| ip.to_string()),
+            "task_ip": task.task_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "ports": ports,
+        })
+    }
+
+    fn sort_key(port: &Value) -> String {
+        format!(
+            "{:?} {:?} {:?}",
+            port["protocol"], port["port"], port["host_port"]
+        )
+    }
+
+    fn sorted(mut tasks: Vec<Value>) -> Vec<Value> {
+        for task in &mut tasks {
+            task["ports"].as_array_mut().unwrap().sort_by_key(sort_key);
+        }
+        tasks.sort_by_key(|task| task["task_id"].to_string());
+        tasks
+    }
+
+    fn assert_fixture(input: &str, expected: &str) {
+        let expected: Value = serde_json::from_str(expected).unwrap();
+        let mut model = TaskModel::default();
+        let timeline = expected["timeline"].as_array();
+        for (at, line) in input
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .enumerate()
+        {
+            model.apply(&Event::from_json(line.as_bytes()).unwrap(), &|_| None);
+            let Some(step) = timeline.map(|timeline| &timeline[at]) else {
+                continue;
+            };
+            assert_eq!(
+                step["known_tasks"],
+                model.tasks().count(),
+                "line {}",
+                at + 1
+            );
+            assert_eq!(step["waiting_tasks"], model.waiting(), "line {}", at + 1);
+            assert_eq!(step["agents"], model.agents().count(), "line {}", at + 1);
+            let mut running: Vec<&str> = model
+                .tasks()
+                .filter(|(_, task)| task.state == TaskState::Running)
+                .map(|(key, _)| &*key.task_id)
+                .collect();
+            running.sort_unstable();
+            assert_eq!(step["running"], json!(running), "line {}", at + 1);
+        }
+        let tasks = model
+            .visible()
+            .map(|(key, task)| to_json(key, task))
+            .collect();
+        let wanted = expected["tasks"].as_array().unwrap().clone();
+        assert_eq!(sorted(tasks), sorted(wanted));
+        if let Some(agents) = expected["agents"].as_object() {
+            for (id, ip) in agents {
+                assert!(
+                    model
+                        .agents()
+                        .any(|(known, at)| known == id && ip == &at.to_string())
+                );
+            }
+        }
+        assert_eq!(model.skipped(), 0);
+    }
+
+    macro_rules! fixture {
+        ($($test:ident: $name:literal),* $(,)?) => {$(
+            #[test]
+            fn $test() {
+                assert_fixture(
+                    include_str!(concat!("../../../tests/fixtures/dcos/", $name, ".json")),
+                    include_str!(concat!("../../../tests/fixtures/dcos/", $name, ".expected.json")),
+                );
+            }
+        )*};
+    }
+
+    fixture! {
+        every_network_mode_is_modelled_as_by_dcos_net: "operator-api",
+        a_service_torn_down_is_modelled_as_by_dcos_net: "hello-world",
+        a_master_fail_over_is_modelled_as_by_dcos_net: "recovered-agents",
+        one_port_with_two_protocols_is_modelled_as_by_dcos_net: "tcp-and-udp",
+        a_health_check_without_verdict_is_modelled_as_by_dcos_net: "unhealthy",
+        both_kinds_of_vip_labels_are_modelled_as_by_dcos_net: "vip-labels",
+    }
+
+    fn task_added(state: &str) -> Value {
+        json!({"type": "TASK_ADDED", "task_added": {"task": {
+            "name": "web", "task_id": {"value": "web.1"}, "framework_id": {"value": "F"},
+            "agent_id": {"value": "S0"}, "state": state,
+            "discovery": {"name": "web", "ports": {"ports": [
+                {"number": 80, "protocol": "tcp", "name": "http"}]}}}}})
+    }
+
+    fn status(state: &str, ip: &str) -> Value {
+        json!({"type": "TASK_UPDATED", "task_updated": {"framework_id": {"value": "F"},
+            "state": state, "status": {"task_id": {"value": "web.1"},
+            "agent_id": {"value": "S0"}, "state": "TASK_STAGING", "timestamp": 1.5,
+            "container_status": {"network_infos": [{"ip_addresses": [{"ip_address": ip}]}]}}}})
+    }
+
+    fn agent(ip: &str) -> Value {
+        json!({"type": "AGENT_ADDED", "agent_added": {"agent": {"agent_info": {
+            "id": {"value": "S0"}, "hostname": ip}}}})
+    }
+
+    fn framework(name: &str) -> Value {
+        json!({"type": "FRAMEWORK_UPDATED", "framework_updated": {"framework": {"framework_info": {
+            "id": {"value": "F"}, "name": name}}}})
+    }
+
+    fn running() -> TaskModel {
+        let mut model = TaskModel::default();
+        apply(&mut model, &agent("10.0.0.1"));
+        apply(&mut model, &framework("marathon"));
+        apply(&mut model, &task_added("TASK_STAGING"));
+        apply(&mut model, &status("TASK_RUNNING", "9.0.0.1"));
+        model
+    }
+
+    fn only(changes: &Changes) -> &Task {
+        assert_eq!(changes.tasks.len(), 1, "{changes:?}");
+        changes.tasks[0].1.as_deref().unwrap()
+    }
+
+    #[test]
+    fn a_task_waits_for_its_agent_and_its_framework() {
+        let mut model = TaskModel::default();
+        assert!(
+            apply(&mut model, &task_added("TASK_RUNNING"))
+                .tasks
+                .is_empty()
+        );
+        assert!(apply(&mut model, &agent("10.0.0.1")).tasks.is_empty());
+        assert_eq!(model.waiting(), 1);
+        let changes = apply(&mut model, &framework("marathon"));
+        assert_eq!(only(&changes).agent_ip, Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(model.waiting(), 0);
+    }
+
+    #[test]
+    fn the_state_of_the_event_overrides_that_of_the_status() {
+        let model = running();
+        assert_eq!(model.visible().next().unwrap().1.state, TaskState::Running);
+    }
+
+    #[test]
+    fn fields_without_a_value_keep_the_old_one() {
+        let mut model = running();
+        let mut update = status("TASK_KILLING", "x");
+        update["task_updated"]["status"]
+            .as_object_mut()
+            .unwrap()
+            .remove("agent_id");
+        let changes = apply(&mut model, &update);
+        let task = only(&changes);
+        assert_eq!(task.state, TaskState::Killing);
+        assert_eq!(task.task_ips, ["9.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(task.ports.len(), 1);
+        assert_eq!(task.agent_ip, Some("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_running_task_follows_its_addresses_and_names() {
+        let mut model = running();
+        let changes = apply(&mut model, &status("TASK_RUNNING", "9.0.0.2"));
+        assert_eq!(
+            only(&changes).task_ips,
+            ["9.0.0.2".parse::<IpAddr>().unwrap()]
+        );
+        let changes = apply(&mut model, &agent("10.0.0.9"));
+        assert_eq!(only(&changes).agent_ip, Some("10.0.0.9".parse().unwrap()));
+        let changes = apply(&mut model, &framework("other"));
+        assert_eq!(only(&changes).framework.as_deref(), Some("other"));
+        assert!(apply(&mut model, &framework("other")).tasks.is_empty());
+    }
+
+    #[test]
+    fn agents_and_frameworks_that_leave_do_not_touch_their_tasks() {
+        let mut model = running();
+        let gone = json!({"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "S0"}}});
+        assert!(apply(&mut model, &gone).tasks.is_empty());
+        assert_eq!(model.agents().count(), 0);
+        let gone = json!({"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info":
+            {"id": {"value": "F"}, "name": "marathon"}}});
+        assert!(apply(&mut model, &gone).tasks.is_empty());
+        assert_eq!(model.visible().count(), 1);
+        let changes = apply(&mut model, &status("TASK_LOST", "9.0.0.1"));
+        assert!(matches!(changes.tasks.as_slice(), [(_, None)]));
+        assert_eq!(model.tasks().count(), 0);
+    }
+
+    #[test]
+    fn host_names_of_agents_are_resolved_by_the_caller() {
+        let mut model = TaskModel::default();
+        model.apply(&event(&agent("node.example")), &|_| None);
+        assert_eq!(model.agents().count(), 0);
+        assert_eq!(model.skipped(), 1);
+        let event = event(&agent("node.example"));
+        assert_eq!(event.hostnames().collect::<Vec<_>>(), ["node.example"]);
+        model.apply(&event, &|name| {
+            (name == "node.example").then(|| [10, 0, 0, 7].into())
+        });
+        assert_eq!(model.agents().next(), Some(("S0", [10, 0, 0, 7].into())));
+        apply(&mut model, &agent("localhost"));
+        assert_eq!(model.agents().next(), Some(("S0", [127, 0, 0, 1].into())));
+    }
+
+    #[test]
+    fn ports_that_make_no_sense_keep_the_old_ones() {
+        let mut model = running();
+        let mut added = task_added("TASK_RUNNING");
+        added["task_added"]["task"]["discovery"]["ports"]["ports"] = json!([{"number": 81,
+            "protocol": "tcp", "labels": {"labels": [{"key": "network-scope", "value": "moon"}]}}]);
+        apply(&mut model, &added);
+        assert_eq!(model.visible().next().unwrap().1.ports[0].port, Some(80));
+        assert_eq!(model.skipped(), 1);
+    }
+}
