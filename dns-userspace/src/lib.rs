@@ -8,6 +8,7 @@
 //! `records`, `zones` and `answers` are pure: no I/O, no clock, no lock. `config` is read at the
 //! edges and handed inward as small structs.
 
+pub mod answers;
 pub mod config;
 pub mod mesos;
 pub mod records;

@@ -28,6 +28,8 @@ impl Rtype {
     pub const SRV: Self = Self(33);
     /// Alias of a subtree, RFC 6672.
     pub const DNAME: Self = Self(39);
+    /// Delegation signer, RFC 4034: asked for at a zone cut, never held by us.
+    pub const DS: Self = Self(43);
     /// EDNS pseudo record, RFC 6891.
     pub const OPT: Self = Self(41);
     /// All types, as a question only, RFC 8482.
@@ -46,6 +48,7 @@ impl fmt::Display for Rtype {
             Self::AAAA => "AAAA",
             Self::SRV => "SRV",
             Self::DNAME => "DNAME",
+            Self::DS => "DS",
             Self::OPT => "OPT",
             Self::ANY => "ANY",
             Self(other) => return write!(f, "TYPE{other}"),

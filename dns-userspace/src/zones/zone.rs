@@ -28,6 +28,9 @@ pub struct Zone {
     /// The rcode of an SRV question for a name that does not exist. mesos-dns says NOERROR where
     /// RFC 2308, section 2.1 wants NXDOMAIN.
     pub unknown_srv_is_nodata: bool,
+    /// The rcode when an alias of this zone leads to a name of ours that does not exist. dcos-dns
+    /// says NOERROR where RFC 6604, section 3 wants NXDOMAIN.
+    pub alias_to_nothing_is_nodata: bool,
     /// Each `.*` in the question is removed before the look-up, as mesos-dns does.
     pub ignores_stars: bool,
     /// Whether the content is known. Until then a name that is not found is SERVFAIL, never
@@ -47,6 +50,7 @@ impl Zone {
             ns_ttl,
             recursion_available: false,
             unknown_srv_is_nodata: false,
+            alias_to_nothing_is_nodata: false,
             ignores_stars: false,
             complete: false,
         }

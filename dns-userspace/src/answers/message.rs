@@ -1,0 +1,293 @@
+//! A resolution as a message of bounded size: sections, compression, rotation, truncation.
+
+use std::collections::HashMap;
+
+use crate::zones::{Name, Rdata, Rrset, Rtype};
+
+use super::query::{CLASS_IN, HEADER_OCTETS, Query};
+use super::resolve::{Entry, Rcode, Resolution};
+
+const AA: u16 = 1 << 10;
+const TC: u16 = 1 << 9;
+const RA: u16 = 1 << 7;
+
+/// Octets of an OPT record without options.
+const OPT_OCTETS: usize = 11;
+/// Octets of an extended error without text (RFC 8914, section 2).
+const EXTENDED_ERROR_OCTETS: usize = 6;
+/// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
+const POINTER_LIMIT: usize = 1 << 14;
+
+/// The bounds of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Octets at most.
+    pub limit: usize,
+    /// Whether TC is set when something had to be left out. If so, RRsets are left out whole, and
+    /// the client comes back over TCP. If not (`SetTruncateBit` false of mesos-dns), nobody comes
+    /// back, so as many records as fit are sent.
+    pub sets_truncate_bit: bool,
+    /// The UDP size that the OPT record of the response offers.
+    pub edns_size: u16,
+}
+
+/// Writes the response to `query`.
+///
+/// The question is echoed octet for octet. The records of each RRset in the answer section are
+/// rotated left by the message id, as dcos-dns does it: different queries see different first
+/// records, and the same query sees the same.
+///
+/// What does not fit: from the answer and authority sections on, nothing more is written and TC is
+/// set; an RRset of the additional section is left out without TC (RFC 2181, section 9), unless it
+/// is the glue of a referral (RFC 9471, section 3).
+#[must_use]
+pub fn write(query: &Query<'_>, resolution: &Resolution<'_>, size: Size) -> Vec<u8> {
+    let mut writer = Writer::new(query, resolution, size);
+    let mut truncated = false;
+    for entry in &resolution.answer {
+        truncated = truncated || !writer.add(Section::Answer, entry, query.id);
+    }
+    for entry in &resolution.authority {
+        truncated = truncated || !writer.add(Section::Authority, entry, 0);
+    }
+    for entry in &resolution.additional {
+        if !truncated && !writer.add(Section::Additional, entry, 0) {
+            truncated = resolution.needs_additional;
+        }
+    }
+    let mut flags = query.response_flags();
+    if resolution.authoritative {
+        flags |= AA;
+    }
+    if resolution.recursion_available {
+        flags |= RA;
+    }
+    if truncated && size.sets_truncate_bit {
+        flags |= TC;
+    }
+    writer.finish(query, flags, resolution.rcode, resolution.extended_error)
+}
+
+/// Writes a response that has a question and a code, and no data: neither AA nor RA are set.
+#[must_use]
+pub fn write_error(query: &Query<'_>, rcode: Rcode, size: Size) -> Vec<u8> {
+    let empty = Resolution {
+        rcode,
+        authoritative: false,
+        recursion_available: false,
+        answer: Vec::new(),
+        authority: Vec::new(),
+        additional: Vec::new(),
+        needs_additional: false,
+        extended_error: None,
+    };
+    write(query, &empty, size)
+}
+
+/// Writes the header alone.
+#[must_use]
+pub fn write_header(id: u16, flags: u16, rcode: Rcode) -> Vec<u8> {
+    let mut out = vec![0; HEADER_OCTETS];
+    set_u16(&mut out, 0, id);
+    set_u16(&mut out, 2, flags | (rcode.0 & 0xf));
+    out
+}
+
+#[derive(Clone, Copy)]
+enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+struct Writer<'r> {
+    out: Vec<u8>,
+    /// Octets that the sections may fill; OPT comes after.
+    room: usize,
+    splits_rrsets: bool,
+    edns_size: u16,
+    counts: [u16; 3],
+    /// Where a name that ends in this suffix can point to.
+    offsets: HashMap<&'r [u8], u16>,
+    /// What was noted since the last RRset that stays.
+    noted: Vec<&'r [u8]>,
+}
+
+impl<'r> Writer<'r> {
+    fn new(query: &'r Query<'_>, resolution: &Resolution<'_>, size: Size) -> Self {
+        let mut reserved = 0;
+        if query.edns.is_some() {
+            reserved = OPT_OCTETS;
+            if resolution.extended_error.is_some() {
+                reserved += EXTENDED_ERROR_OCTETS;
+            }
+        }
+        let mut out = vec![0; HEADER_OCTETS];
+        out.extend_from_slice(query.question);
+        let mut writer = Self {
+            out,
+            room: size.limit.saturating_sub(reserved),
+            splits_rrsets: !size.sets_truncate_bit,
+            edns_size: size.edns_size,
+            counts: [0; 3],
+            offsets: HashMap::new(),
+            noted: Vec::new(),
+        };
+        writer.note_name(&query.name, HEADER_OCTETS);
+        writer.noted.clear();
+        writer
+    }
+
+    /// Writes one RRset, its records rotated left by `turn`. If it does not fit, takes back what
+    /// was written of it and says so; where RRsets may be split, what fits stays.
+    fn add<'e: 'r>(&mut self, section: Section, entry: &'e Entry<'_>, turn: u16) -> bool {
+        let start = self.out.len();
+        let mut count = 0u16;
+        for data in rotated(&entry.rrset, turn) {
+            let before = self.out.len();
+            self.add_record(&entry.owner, &entry.rrset, data);
+            if self.out.len() > self.room || count == u16::MAX {
+                let keep = if self.splits_rrsets { before } else { start };
+                self.take_back(keep);
+                if self.splits_rrsets {
+                    self.count(section, count);
+                }
+                return false;
+            }
+            count += 1;
+        }
+        self.noted.clear();
+        self.count(section, count);
+        true
+    }
+
+    fn count(&mut self, section: Section, more: u16) {
+        let slot = match section {
+            Section::Answer => 0,
+            Section::Authority => 1,
+            Section::Additional => 2,
+        };
+        if let Some(count) = self.counts.get_mut(slot) {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    fn take_back(&mut self, len: usize) {
+        self.out.truncate(len);
+        for suffix in self.noted.drain(..) {
+            let kept = self.offsets.get(suffix);
+            if kept.is_some_and(|&offset| usize::from(offset) >= len) {
+                self.offsets.remove(suffix);
+            }
+        }
+    }
+
+    fn add_record(&mut self, owner: &'r Name, rrset: &Rrset, data: &'r Rdata) {
+        self.add_name(owner);
+        self.push_u16(rrset.rtype().0);
+        self.push_u16(CLASS_IN);
+        self.out.extend_from_slice(&rrset.ttl().to_be_bytes());
+        let length_at = self.out.len();
+        self.push_u16(0);
+        let start = self.out.len();
+        data.write(&mut self.out);
+        // Names in RDATA are whole, but names after them may point at them.
+        match data {
+            Rdata::Srv(_, _, _, target) => self.note_name(target, start + 6),
+            Rdata::Cname(target)
+            | Rdata::Dname(target)
+            | Rdata::Ns(target)
+            | Rdata::Ptr(target) => self.note_name(target, start),
+            Rdata::A(_) | Rdata::Aaaa(_) | Rdata::Txt(_) | Rdata::Soa(_) => {}
+        }
+        let length = u16::try_from(self.out.len() - start).unwrap_or(u16::MAX);
+        set_u16(&mut self.out, length_at, length);
+    }
+
+    /// Writes a name as the labels that are not in the message yet and a pointer to the rest.
+    fn add_name(&mut self, name: &'r Name) {
+        let start = self.out.len();
+        let whole = name.wire();
+        let known = name
+            .suffixes()
+            .find_map(|suffix| Some((suffix.len(), *self.offsets.get(suffix)?)));
+        if let Some((len, offset)) = known {
+            let fresh = whole.get(..whole.len() - len).unwrap_or_default();
+            self.out.extend_from_slice(fresh);
+            self.push_u16(0xc000 | offset);
+        } else {
+            self.out.extend_from_slice(whole);
+        }
+        self.note_name(name, start);
+    }
+
+    /// Remembers that `name` can be found at `start` as far as its suffixes have no place yet.
+    fn note_name(&mut self, name: &'r Name, start: usize) {
+        let whole = name.wire().len();
+        for suffix in name.suffixes() {
+            let offset = start + (whole - suffix.len());
+            // The root is shorter than a pointer.
+            if suffix.len() <= 1 || offset >= POINTER_LIMIT || self.offsets.contains_key(suffix) {
+                break;
+            }
+            if let Ok(offset) = u16::try_from(offset) {
+                self.offsets.insert(suffix, offset);
+                self.noted.push(suffix);
+            }
+        }
+    }
+
+    fn push_u16(&mut self, value: u16) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn finish(
+        mut self,
+        query: &Query<'_>,
+        flags: u16,
+        rcode: Rcode,
+        extended_error: Option<u16>,
+    ) -> Vec<u8> {
+        let [answers, authorities, mut additionals] = self.counts;
+        if let Some(edns) = query.edns {
+            additionals = additionals.saturating_add(1);
+            self.out.push(0);
+            self.push_u16(Rtype::OPT.0);
+            self.push_u16(self.edns_size);
+            let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
+            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+            self.out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
+            if let Some(code) = extended_error {
+                for field in [6, 15, 2, code] {
+                    self.push_u16(field);
+                }
+            } else {
+                self.push_u16(0);
+            }
+        }
+        set_u16(&mut self.out, 0, query.id);
+        set_u16(&mut self.out, 2, flags | (rcode.0 & 0xf));
+        for (at, count) in [(4, 1), (6, answers), (8, authorities), (10, additionals)] {
+            set_u16(&mut self.out, at, count);
+        }
+        self.out
+    }
+}
+
+/// The records of an RRset from the `turn`-th on, then those before.
+fn rotated(rrset: &Rrset, turn: u16) -> impl Iterator<Item = &Rdata> {
+    let data = rrset.data();
+    let first = usize::from(turn).checked_rem(data.len()).unwrap_or(0);
+    let (before, after) = data.split_at(first);
+    after.iter().chain(before)
+}
+
+fn set_u16(out: &mut [u8], at: usize, value: u16) {
+    for (slot, octet) in out.iter_mut().skip(at).zip(value.to_be_bytes()) {
+        *slot = octet;
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

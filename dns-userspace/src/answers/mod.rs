@@ -1,0 +1,10 @@
+//! Answers: what a snapshot says to a question, and that as a message. Pure: no sockets, no clock.
+
+pub mod message;
+pub mod query;
+pub mod resolve;
+pub mod respond;
+
+pub use query::{Edns, Query, Rejection};
+pub use resolve::{Entry, Rcode, Resolution, resolve};
+pub use respond::{Decision, Policy, Transport, decide};

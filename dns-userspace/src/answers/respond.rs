@@ -1,0 +1,141 @@
+//! From the octets of a message to what is done with it: answered, forwarded or ignored. The one
+//! place where the rules that hold for every response are applied, whatever the transport.
+
+use crate::zones::{Rtype, Snapshot};
+
+use super::message::{self, Size};
+use super::query::{CLASS_IN, Query, Rejection, rejected_header};
+use super::resolve::{Rcode, resolve};
+
+/// What a client without EDNS can take over UDP (RFC 1035, section 4.2.1).
+pub const PLAIN_UDP_OCTETS: u16 = 512;
+
+/// How a message came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// In a datagram.
+    Udp,
+    /// Over a stream, with its length before it.
+    Tcp,
+}
+
+/// What the operator decides about responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Octets of a UDP response at most, whatever the client offers. 1232 keeps the packet whole
+    /// on any path that IPv6 allows (DNS flag day 2020).
+    pub max_udp_octets: u16,
+    /// `SetTruncateBit` of mesos-dns.
+    pub sets_truncate_bit: bool,
+    /// Whether names that are not ours are forwarded; if not they are refused.
+    pub forwards: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_udp_octets: 1232,
+            sets_truncate_bit: true,
+            forwards: false,
+        }
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision<'m> {
+    /// Nothing is sent.
+    Ignore,
+    /// This is sent back.
+    Respond(Vec<u8>),
+    /// The name is not ours and the policy is to forward: an upstream has the answer.
+    Forward(Query<'m>),
+}
+
+impl Policy {
+    /// The bounds of a response to `query`.
+    #[must_use]
+    pub fn size(&self, query: &Query<'_>, transport: Transport) -> Size {
+        let limit = match (transport, query.edns) {
+            (Transport::Tcp, _) => u16::MAX,
+            (Transport::Udp, None) => PLAIN_UDP_OCTETS,
+            // A size below 512 counts as 512 (RFC 6891, section 6.2.3).
+            (Transport::Udp, Some(edns)) => {
+                let highest = self.max_udp_octets.max(PLAIN_UDP_OCTETS);
+                edns.size.clamp(PLAIN_UDP_OCTETS, highest)
+            }
+        };
+        Size {
+            limit: usize::from(limit),
+            sets_truncate_bit: self.sets_truncate_bit,
+            edns_size: self.max_udp_octets.max(PLAIN_UDP_OCTETS),
+        }
+    }
+}
+
+/// Decides about one message.
+#[must_use]
+pub fn decide<'m>(
+    snapshot: &Snapshot,
+    message: &'m [u8],
+    transport: Transport,
+    policy: &Policy,
+) -> Decision<'m> {
+    let query = match Query::parse(message) {
+        Ok(query) => query,
+        Err(Rejection::Ignore) => return Decision::Ignore,
+        Err(Rejection::Header(rcode)) => {
+            return rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
+                Decision::Respond(message::write_header(id, flags, rcode))
+            });
+        }
+    };
+    let size = policy.size(&query, transport);
+    if query.edns.is_some_and(|edns| edns.version != 0) {
+        return Decision::Respond(message::write_error(&query, Rcode::BADVERS, size));
+    }
+    if let Some(rcode) = refusal(&query, transport) {
+        return Decision::Respond(message::write_error(&query, rcode, size));
+    }
+    match resolve(snapshot, &query.name, query.rtype) {
+        Some(resolution) => Decision::Respond(message::write(&query, &resolution, size)),
+        None if policy.forwards => Decision::Forward(query),
+        None => Decision::Respond(message::write_error(&query, Rcode::REFUSED, size)),
+    }
+}
+
+/// SERVFAIL for a message that could not be answered for a reason of ours; `None` if it is none
+/// that gets a response.
+#[must_use]
+pub fn servfail(message: &[u8], transport: Transport, policy: &Policy) -> Option<Vec<u8>> {
+    match Query::parse(message) {
+        Ok(query) => {
+            let size = policy.size(&query, transport);
+            Some(message::write_error(&query, Rcode::SERVFAIL, size))
+        }
+        Err(Rejection::Ignore) => None,
+        Err(Rejection::Header(rcode)) => {
+            let (id, flags) = rejected_header(message)?;
+            Some(message::write_header(id, flags, rcode))
+        }
+    }
+}
+
+/// Why a well-formed query is not looked up at all: a class other than IN, or a type that is no
+/// data and names an operation (RFC 6895, section 3.1).
+fn refusal(query: &Query<'_>, transport: Transport) -> Option<Rcode> {
+    const IXFR: u16 = 251;
+    const AXFR: u16 = 252;
+    if query.class != CLASS_IN {
+        return Some(Rcode::REFUSED);
+    }
+    match query.rtype {
+        Rtype::OPT => Some(Rcode::FORMERR),
+        // AXFR is defined over TCP only (RFC 5936, section 4.2).
+        Rtype(AXFR) if transport == Transport::Udp => Some(Rcode::FORMERR),
+        Rtype(IXFR | AXFR) => Some(Rcode::REFUSED),
+        Rtype::ANY => None,
+        Rtype(128..=254) => Some(Rcode::NOTIMP),
+        _ => None,
+    }
+}
