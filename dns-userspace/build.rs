@@ -14,7 +14,7 @@ use std::{
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
-use toolchain::Toolchain;
+use toolchain::{BPF_PACKAGE, BPF_PROFILE, BPF_TARGET, Toolchain};
 
 /// Leaves the XDP program out, on machines that have a toolchain too.
 const SKIP: &str = "MESOS_XDNS_SKIP_EBPF";
@@ -76,8 +76,12 @@ fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> 
         }
     }
     // A copy, because cargo replaces the original in place while another process may read it.
+    let built = target_dir
+        .join(BPF_TARGET)
+        .join(BPF_PROFILE)
+        .join(BPF_PACKAGE);
     let object = out_dir.join("mesos-xdns.bpf.o");
-    fs::copy(Toolchain::object(&target_dir), &object)?;
+    fs::copy(built, &object)?;
     println!(
         "cargo::rustc-env=MESOS_XDNS_BPF_OBJECT={}",
         object.display()

@@ -49,7 +49,7 @@ const INHERITED: &[&str] = &[
 /// A compiler and a linker for the XDP program.
 #[derive(Clone, Debug)]
 pub(crate) struct Toolchain {
-    compiler: Compiler,
+    pub(crate) compiler: Compiler,
     linker: PathBuf,
     /// The folder of the LLVM library that matches the compiler.
     llvm: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub(crate) struct Toolchain {
 
 /// Where `core` for BPF comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Compiler {
+pub(crate) enum Compiler {
     /// A compiler whose sysroot has a precompiled `core` for BPF.
     Precompiled { rustc: PathBuf },
     /// A rustup toolchain, by name, with `rust-src`.
@@ -143,26 +143,6 @@ impl Toolchain {
             command.env("LD_LIBRARY_PATH", prepended("LD_LIBRARY_PATH", llvm));
         }
         command
-    }
-
-    /// Where [`Toolchain::cargo`] with `build` leaves the object.
-    pub(crate) fn object(target_dir: &Path) -> PathBuf {
-        target_dir
-            .join(BPF_TARGET)
-            .join(BPF_PROFILE)
-            .join(BPF_PACKAGE)
-    }
-
-    /// The compiler, where it is one with a precompiled `core`.
-    #[allow(
-        dead_code,
-        reason = "the build script has no use for it, xtask's clippy has"
-    )]
-    pub(crate) fn precompiled_rustc(&self) -> Option<&Path> {
-        match &self.compiler {
-            Compiler::Precompiled { rustc } => Some(rustc),
-            Compiler::BuildStd { .. } => None,
-        }
     }
 }
 
