@@ -10,6 +10,8 @@
 
 pub mod answers;
 pub mod config;
+pub mod forwarder;
 pub mod mesos;
 pub mod records;
+pub mod server;
 pub mod zones;

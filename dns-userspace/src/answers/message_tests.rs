@@ -34,7 +34,7 @@ fn question(id: u16, qname: &str, rtype: Rtype, edns: Option<u16>) -> Vec<u8> {
 
 fn respond(message: &[u8], transport: Transport) -> Vec<u8> {
     match decide(&snapshot(), message, transport, &Policy::default()) {
-        Decision::Respond(response) => response,
+        Decision::Respond(response, _) => response,
         other => unreachable!("{other:?}"),
     }
 }

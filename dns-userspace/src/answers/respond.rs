@@ -46,8 +46,8 @@ impl Default for Policy {
 pub enum Decision<'m> {
     /// Nothing is sent.
     Ignore,
-    /// This is sent back.
-    Respond(Vec<u8>),
+    /// This is sent back; it has this code, of which the header holds the lower four bits.
+    Respond(Vec<u8>, Rcode),
     /// The name is not ours and the policy is to forward: an upstream has the answer.
     Forward(Query<'m>),
 }
@@ -86,39 +86,35 @@ pub fn decide<'m>(
         Err(Rejection::Ignore) => return Decision::Ignore,
         Err(Rejection::Header(rcode)) => {
             return rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
-                Decision::Respond(message::write_header(id, flags, rcode))
+                Decision::Respond(message::write_header(id, flags, rcode), rcode)
             });
         }
     };
     let size = policy.size(&query, transport);
+    let error = |rcode| Decision::Respond(message::write_error(&query, rcode, size), rcode);
     if query.edns.is_some_and(|edns| edns.version != 0) {
-        return Decision::Respond(message::write_error(&query, Rcode::BADVERS, size));
+        return error(Rcode::BADVERS);
     }
     if let Some(rcode) = refusal(&query, transport) {
-        return Decision::Respond(message::write_error(&query, rcode, size));
+        return error(rcode);
     }
     match resolve(snapshot, &query.name, query.rtype) {
-        Some(resolution) => Decision::Respond(message::write(&query, &resolution, size)),
+        Some(resolution) => {
+            let response = message::write(&query, &resolution, size);
+            Decision::Respond(response, resolution.rcode)
+        }
         None if policy.forwards => Decision::Forward(query),
-        None => Decision::Respond(message::write_error(&query, Rcode::REFUSED, size)),
+        None => error(Rcode::REFUSED),
     }
 }
 
-/// SERVFAIL for a message that could not be answered for a reason of ours; `None` if it is none
-/// that gets a response.
+/// SERVFAIL for a message of which only the header is trusted: the response of last resort.
+/// `None` for less than a header and for responses.
 #[must_use]
-pub fn servfail(message: &[u8], transport: Transport, policy: &Policy) -> Option<Vec<u8>> {
-    match Query::parse(message) {
-        Ok(query) => {
-            let size = policy.size(&query, transport);
-            Some(message::write_error(&query, Rcode::SERVFAIL, size))
-        }
-        Err(Rejection::Ignore) => None,
-        Err(Rejection::Header(rcode)) => {
-            let (id, flags) = rejected_header(message)?;
-            Some(message::write_header(id, flags, rcode))
-        }
-    }
+pub fn servfail(message: &[u8]) -> Option<Vec<u8>> {
+    let (id, flags) = rejected_header(message)?;
+    let is_query = message.get(2).is_some_and(|octet| octet & 0x80 == 0);
+    is_query.then(|| message::write_header(id, flags, Rcode::SERVFAIL))
 }
 
 /// Why a well-formed query is not looked up at all: a class other than IN, or a type that is no

@@ -1,0 +1,85 @@
+//! One message, whatever it came over: the fast path, the slow path, and the net under both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::answers::query::HEADER_OCTETS;
+use crate::answers::respond::servfail;
+use crate::answers::{Decision, Rcode, Transport, decide};
+use crate::zones::Snapshot;
+
+use super::Shared;
+use super::counters::Counters;
+
+/// What a worker does with a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing.
+    Nothing,
+    /// Sends the first octets of the buffer.
+    InPlace(usize),
+    /// Sends this.
+    Respond(Vec<u8>),
+    /// Gives the query, which is unchanged in the buffer, to the forwarder.
+    Forward,
+}
+
+/// Handles the query in the first `len` octets of `buffer`, and counts it. A panic costs this query
+/// a SERVFAIL and nobody else anything.
+pub(super) fn handle(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    buffer: &mut [u8],
+    len: usize,
+    transport: Transport,
+    counters: &Counters,
+) -> Outcome {
+    counters.query();
+    let mut header = [0; HEADER_OCTETS];
+    for (slot, octet) in header.iter_mut().zip(buffer.iter()) {
+        *slot = *octet;
+    }
+    // What a panic leaves half done is the buffer, of which only the copied header is used after.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        answer(shared, snapshot, buffer, len, transport, counters)
+    }));
+    outcome.unwrap_or_else(|_| {
+        counters.panic();
+        match servfail(&header).filter(|_| len >= HEADER_OCTETS) {
+            Some(response) => {
+                counters.response(response.len(), Rcode::SERVFAIL);
+                Outcome::Respond(response)
+            }
+            None => Outcome::Nothing,
+        }
+    })
+}
+
+fn answer(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    buffer: &mut [u8],
+    len: usize,
+    transport: Transport,
+    counters: &Counters,
+) -> Outcome {
+    if transport == Transport::Udp
+        && let Some(fast_path) = &shared.fast_path
+        && let Some(len) = fast_path.answer(snapshot, buffer, len)
+    {
+        counters.fast();
+        counters.response(len, super::header_rcode(buffer));
+        return Outcome::InPlace(len);
+    }
+    let message = buffer.get(..len).unwrap_or_default();
+    match decide(snapshot, message, transport, &shared.policy) {
+        Decision::Ignore => {
+            counters.ignored();
+            Outcome::Nothing
+        }
+        Decision::Respond(response, rcode) => {
+            counters.response(response.len(), rcode);
+            Outcome::Respond(response)
+        }
+        Decision::Forward(_) => Outcome::Forward,
+    }
+}

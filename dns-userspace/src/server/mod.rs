@@ -1,0 +1,223 @@
+//! The responder's shell on sockets: UDP in threads of its own, TCP on tokio. Both answer from the
+//! snapshot being served, and hand names that are not ours to the forwarder.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answers::{Policy, Rcode, Transport};
+use crate::forwarder::Forwarder;
+use crate::zones::Snapshot;
+use crate::zones::snapshot::Served;
+
+pub mod counters;
+mod handle;
+pub mod mmsg;
+mod tcp;
+mod udp;
+
+use counters::Counters;
+pub use counters::Totals;
+pub use tcp::TcpLimits;
+
+/// Answers a query in place where a finished answer exists: the part of the work that the XDP
+/// program does too.
+pub trait FastPath: Send + Sync {
+    /// The query is in the first `len` octets of `message`. `Some` is the length of the response
+    /// that took its place; `None` leaves the message as it was, and the slow path answers.
+    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize>;
+}
+
+/// What the server needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Addresses to listen at, over UDP and TCP. Port 0 means any, the same for all protocols.
+    pub listen: Vec<SocketAddr>,
+    /// UDP sockets, and threads, per address.
+    pub udp_workers: usize,
+    /// What the operator decides about responses; whether names are forwarded is decided by the
+    /// presence of a forwarder.
+    pub policy: Policy,
+    /// Bounds of TCP.
+    pub tcp: TcpLimits,
+}
+
+/// A socket could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("listening at {address} over {protocol}: {source}")]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// `UDP` or `TCP`.
+    pub protocol: &'static str,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What every worker shares.
+struct Shared {
+    served: Arc<Served>,
+    fast_path: Option<Arc<dyn FastPath>>,
+    forwarder: Option<Arc<Forwarder>>,
+    policy: Policy,
+    runtime: Handle,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A running server. Dropping it ends it without waiting.
+pub struct Server {
+    shared: Arc<Shared>,
+    listening: Vec<SocketAddr>,
+    udp: Vec<Arc<Counters>>,
+    tcp: Arc<Counters>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Opens all sockets, then starts to answer. Must be called within a tokio runtime, which serves
+/// TCP and forwarding.
+///
+/// # Errors
+/// A socket cannot be opened; none is served then.
+pub fn start(
+    settings: &Settings,
+    served: Arc<Served>,
+    fast_path: Option<Arc<dyn FastPath>>,
+    forwarder: Option<Arc<Forwarder>>,
+) -> Result<Server, BindError> {
+    let policy = Policy {
+        forwards: forwarder.is_some(),
+        ..settings.policy
+    };
+    let shared = Arc::new(Shared {
+        served,
+        fast_path,
+        forwarder,
+        policy,
+        runtime: Handle::current(),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    let mut listening = Vec::new();
+    let mut sockets = Vec::new();
+    let mut listeners = Vec::new();
+    for &address in &settings.listen {
+        let mut address = address;
+        for _ in 0..settings.udp_workers.max(1) {
+            let (socket, bound) = udp::bind(address)?;
+            // Port 0 is chosen once.
+            address = bound;
+            sockets.push(socket);
+        }
+        listeners.push(tcp::bind(address)?);
+        listening.push(address);
+    }
+    let tcp = Arc::new(Counters::default());
+    tcp::serve(&shared, listeners, settings.tcp, &tcp);
+    let mut server = Server {
+        shared,
+        listening,
+        udp: Vec::new(),
+        tcp,
+        threads: Vec::new(),
+    };
+    for (number, socket) in sockets.into_iter().enumerate() {
+        let counters = Arc::new(Counters::default());
+        server.udp.push(Arc::clone(&counters));
+        let shared = Arc::clone(&server.shared);
+        let address = socket.address;
+        let thread = std::thread::Builder::new()
+            .name(format!("udp-{number}"))
+            .spawn(move || udp::serve(&shared, &socket, &counters))
+            .map_err(|source| BindError {
+                address,
+                protocol: "UDP",
+                source,
+            })?;
+        server.threads.push(thread);
+    }
+    Ok(server)
+}
+
+impl Server {
+    /// The addresses listened at, with the ports that were chosen.
+    #[must_use]
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// What was done over one transport so far.
+    #[must_use]
+    pub fn totals(&self, transport: Transport) -> Totals {
+        match transport {
+            Transport::Udp => Totals::of(self.udp.iter().map(|one| &**one)),
+            Transport::Tcp => Totals::of([&*self.tcp]),
+        }
+    }
+
+    /// Stops to listen, and waits until what was taken in is answered, at most `patience`.
+    pub async fn shut_down(mut self, patience: Duration) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A worker that panicked has nothing left to answer.
+                let _ = thread.join();
+            }
+        });
+        let drained = async {
+            let _ = joined.await;
+            self.shared.tasks.wait().await;
+        };
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            tracing::warn!(?patience, "queries were left unanswered at the end");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+/// Opens a bound socket that shares its port with its like.
+fn open(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
+    let kind = if protocol == Protocol::UDP {
+        Type::DGRAM
+    } else {
+        Type::STREAM
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if protocol == Protocol::UDP {
+        socket.set_reuse_port(true)?;
+    } else {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn bind_error(address: SocketAddr, protocol: &'static str) -> impl Fn(io::Error) -> BindError {
+    move |source| BindError {
+        address,
+        protocol,
+        source,
+    }
+}
+
+/// The code in a response's header.
+fn header_rcode(response: &[u8]) -> Rcode {
+    Rcode(response.get(3).map_or(0, |octet| u16::from(octet & 0xf)))
+}
