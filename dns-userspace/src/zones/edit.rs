@@ -440,7 +440,11 @@ impl Editor {
     }
 
     fn advance_serial(&mut self, index: ZoneIndex, now: u32) -> Option<SerialStep> {
-        let zone = Arc::make_mut(self.zones.get_mut(usize::from(index.0))?);
+        let zone = self.zones.get_mut(usize::from(index.0))?;
+        if zone.fixed_serial {
+            return None;
+        }
+        let zone = Arc::make_mut(zone);
         let before = zone.soa.serial;
         let after = serial::next(before, now);
         zone.soa.serial = after;

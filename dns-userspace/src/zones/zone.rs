@@ -25,6 +25,9 @@ pub struct Zone {
     pub ns_ttl: u32,
     /// The RA bit of responses: `RecurseOn` of mesos-dns, off in the zones of dcos-dns.
     pub recursion_available: bool,
+    /// Whether the serial stays as it is when the content changes, as in the zones of dcos-dns.
+    /// Such a zone has no history to transfer from.
+    pub fixed_serial: bool,
     /// The rcode of an SRV question for a name that does not exist. mesos-dns says NOERROR where
     /// RFC 2308, section 2.1 wants NXDOMAIN.
     pub unknown_srv_is_nodata: bool,
@@ -49,6 +52,7 @@ impl Zone {
             ns,
             ns_ttl,
             recursion_available: false,
+            fixed_serial: false,
             unknown_srv_is_nodata: false,
             alias_to_nothing_is_nodata: false,
             ignores_stars: false,
