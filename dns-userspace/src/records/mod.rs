@@ -9,20 +9,12 @@
 //! What DNS can carry of them is decided when they become a zone.
 
 pub mod addresses;
-pub mod aliases;
-pub mod cluster_id;
-pub mod contributions;
 pub mod dcos;
-pub mod dcos_label;
-pub mod dcos_zones;
-pub mod directory;
 pub mod fixed;
 pub mod label;
 pub mod mesos;
 pub mod set;
 pub mod sink;
-pub mod vip_address;
-pub mod vips;
 
 pub use addresses::{Address, IpSource};
 pub use label::LabelRule;

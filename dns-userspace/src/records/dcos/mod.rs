@@ -3,17 +3,24 @@
 //!
 //! The first whole state makes whole zones; afterwards a changed task is a few changed names.
 
+pub mod aliases;
+pub mod cluster_id;
+pub mod contributions;
+pub mod directory;
+pub mod label;
+pub mod vip_address;
+pub mod vips;
+pub mod zones;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::aliases::{Rename, aliases};
-use super::cluster_id::ClusterId;
-use super::dcos_zones::{
-    self, DCOS, L4LB, MESOS, StaticRecord, StaticZoneError, ZoneContent, mirrored,
-};
-use super::directory::Directory;
-use super::vip_address::{Allocation, Allocator, DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE, Range};
-use super::vips::Vips;
+use self::aliases::{Rename, aliases};
+use self::cluster_id::ClusterId;
+use self::directory::Directory;
+use self::vip_address::{Allocation, Allocator, DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE, Range};
+use self::vips::Vips;
+use self::zones::{DCOS, L4LB, MESOS, StaticRecord, StaticZoneError, ZoneContent, mirrored};
 use crate::mesos::tasks::Changes;
 use crate::zones::{Name, NameError, Rrset, Zone};
 
@@ -87,7 +94,7 @@ impl DcosZones {
         let statics = settings
             .static_zones
             .iter()
-            .map(|(apex, records)| dcos_zones::static_zone(apex, records))
+            .map(|(apex, records)| zones::static_zone(apex, records))
             .collect::<Result<_, _>>()?;
         let mut allocator = Allocator::new(settings.vip_ipv4_range, settings.vip_ipv6_range);
         // An address that the configured range no longer has is given out anew.
@@ -155,10 +162,10 @@ impl DcosZones {
 
     fn fixed(&self) -> Result<Vec<ZoneContent>, NameError> {
         let mut zones = vec![
-            dcos_zones::thisnode(self.node_ip, &self.public_ips)?,
-            dcos_zones::spartan()?,
-            dcos_zones::localhost()?,
-            dcos_zones::zk(&self.masters)?,
+            zones::thisnode(self.node_ip, &self.public_ips)?,
+            zones::spartan()?,
+            zones::localhost()?,
+            zones::zk(&self.masters)?,
         ];
         zones.extend(self.statics.iter().cloned());
         Ok(zones)
@@ -232,7 +239,7 @@ impl DcosZones {
         self.directory.set_masters(masters, &mut changed);
         self.masters = masters.to_vec();
         let mut update = self.changed(&changed, &BTreeSet::new());
-        update.zones = self.with_aliases(vec![dcos_zones::zk(masters)?])?;
+        update.zones = self.with_aliases(vec![zones::zk(masters)?])?;
         Ok(update)
     }
 
@@ -242,7 +249,7 @@ impl DcosZones {
     /// If a name of an alias is too long.
     pub fn set_public_ips(&mut self, public_ips: &[IpAddr]) -> Result<Update, NameError> {
         self.public_ips = public_ips.to_vec();
-        let zone = dcos_zones::thisnode(self.node_ip, public_ips)?;
+        let zone = zones::thisnode(self.node_ip, public_ips)?;
         Ok(Update {
             zones: self.with_aliases(vec![zone])?,
             names: Vec::new(),
@@ -311,5 +318,4 @@ fn push(update: &mut Update, name: Name, rrsets: Vec<Rrset>, aliases: &[Rename])
 }
 
 #[cfg(test)]
-#[path = "dcos_tests.rs"]
 mod tests;

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 
 use super::contributions::rrsets_of;
-use super::dcos_label::label;
 use super::directory::address;
+use super::label::label;
 use crate::zones::rrset::Soa;
 use crate::zones::{Name, NameError, Rdata, Rrset, Rtype, Zone};
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
+use super::super::vip_address::{DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE};
 use super::*;
-use crate::records::vip_address::{DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE};
 
 fn key(n: usize) -> TaskKey {
     TaskKey {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::contributions::Contributions;
-use super::dcos_label::label;
-use super::dcos_zones::{DCOS, TTL};
+use super::label::label;
+use super::zones::{DCOS, TTL};
 use crate::mesos::tasks::{Task, TaskKey, TaskState};
 use crate::zones::{Name, Rdata, Rrset};
 

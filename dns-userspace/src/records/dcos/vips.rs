@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::contributions::Contributions;
-use super::dcos_label::domain_labels;
-use super::dcos_zones::{L4LB, TTL};
 use super::directory::address;
+use super::label::domain_labels;
 use super::vip_address::{Allocator, VipName};
+use super::zones::{L4LB, TTL};
 use crate::mesos::tasks::{Protocol, Runtime, Task, TaskKey, TaskPort, TaskState};
 use crate::zones::{Name, Rdata, Rrset};
 

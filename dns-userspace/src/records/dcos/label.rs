@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn labels_match_dcos_dns() {
-        let text = include_str!("../../../tests/fixtures/dcos/vip-vectors.json");
+        let text = include_str!("../../../../tests/fixtures/dcos/vip-vectors.json");
         let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
         let labels = vectors["labels"].as_array().unwrap();
         assert!(labels.len() >= 9);

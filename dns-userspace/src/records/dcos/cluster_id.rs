@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn zbase32_matches_dcos_dns() {
-        let text = include_str!("../../../tests/fixtures/dcos/vip-vectors.json");
+        let text = include_str!("../../../../tests/fixtures/dcos/vip-vectors.json");
         let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
         let vectors = vectors["zbase32"].as_array().unwrap();
         assert!(vectors.len() >= 8);

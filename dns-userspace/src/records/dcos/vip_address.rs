@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use super::dcos_label::domain_frag;
+use super::label::domain_frag;
 
 /// What a named VIP is known by: the label as written and the framework. Labels that differ in
 /// letter case or a slash share a name but not an address.
@@ -288,7 +288,7 @@ mod tests {
 
     fn vectors() -> Value {
         serde_json::from_str(include_str!(
-            "../../../tests/fixtures/dcos/vip-vectors.json"
+            "../../../../tests/fixtures/dcos/vip-vectors.json"
         ))
         .unwrap()
     }

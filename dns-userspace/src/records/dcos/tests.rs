@@ -3,18 +3,18 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::vips::{VipHost, mapped_ports, vip_domain};
+use super::zones::Axfr;
 use super::*;
 use crate::mesos::events::Event;
 use crate::mesos::tasks::TaskModel;
-use crate::records::dcos_zones::Axfr;
-use crate::records::vips::{VipHost, mapped_ports, vip_domain};
 use crate::zones::{Rdata, Rtype};
 
 const ID: &str = "yor6tqhiag39y6cjkdd4w9uzo45qhku6ra8hl7hpr6d9ukjaz3jo";
 
 macro_rules! fixture {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/fixtures/dcos/", $name))
+        include_str!(concat!("../../../../tests/fixtures/dcos/", $name))
     };
 }
 

@@ -6,7 +6,7 @@
 //! a chain of CNAMEs that leaves the zone and comes back: dcos-dns then renames its end as well.
 
 use super::cluster_id::ClusterId;
-use super::dcos_zones::{DIRECTORY, L4LB, ZoneContent};
+use super::zones::{DIRECTORY, L4LB, ZoneContent};
 use crate::zones::{Name, NameError, Rdata, Rrset, Zone};
 
 /// Who answers a name.
