@@ -9,6 +9,7 @@
 //! edges and handed inward as small structs.
 
 pub mod answers;
+pub mod commands;
 pub mod config;
 pub mod forwarder;
 pub mod mesos;

@@ -1,2 +1,24 @@
-//! mesos-xdns.
-fn main() {}
+//! The command line of mesos-xdns: one command, and the only place where the process exits.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dns_userspace::commands::Command;
+
+/// DNS for Mesos and DC/OS clusters, answered at the network card
+#[derive(Debug, Parser)]
+#[command(name = "mesos-xdns", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("mesos-xdns: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,15 +6,24 @@
 //! ```
 //!
 //! The texts are those of mesos-dns to the letter, so that its HTTP listings can be reproduced.
-//! What DNS can carry of them is decided when they become a zone.
+//! What DNS can carry of them is decided in [`to_zone`].
 
 pub mod addresses;
+<<<<<<< HEAD
 pub mod dcos;
+=======
+pub mod cluster_id;
+pub mod dcos_label;
+pub mod explain;
+>>>>>>> ca05769 (records, config: mesos-dns configuration, listings and zone content)
 pub mod fixed;
+pub mod go_json;
 pub mod label;
 pub mod mesos;
+pub mod report;
 pub mod set;
 pub mod sink;
+pub mod to_zone;
 
 pub use addresses::{Address, IpSource};
 pub use label::LabelRule;

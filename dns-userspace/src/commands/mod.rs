@@ -1,0 +1,47 @@
+//! What the program does when it is called: one file for each command.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use crate::config::{self, Config, Surroundings};
+
+pub mod check;
+pub mod records;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a configuration and say everything that is wrong with it
+    Check(check::Arguments),
+    /// Print the records of a state file, without any network
+    Records(records::Arguments),
+}
+
+impl Command {
+    /// Does it. Gives the exit status of a command that ran to its end.
+    ///
+    /// # Errors
+    /// What kept it from its end.
+    pub fn run(self) -> anyhow::Result<u8> {
+        match self {
+            Self::Check(arguments) => check::run(&arguments, &mut io::stdout().lock()),
+            Self::Records(arguments) => records::run(&arguments, &mut io::stdout().lock()),
+        }
+    }
+}
+
+/// Loads a configuration for a command that needs a valid one; warnings go to stderr.
+///
+/// # Errors
+/// The first problem of the file.
+pub fn load_config(path: &Path, surroundings: &Surroundings) -> anyhow::Result<Config> {
+    let loaded = config::load(path, surroundings).context("reading the configuration")?;
+    for warning in loaded.warnings {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    Ok(loaded.config)
+}

@@ -1,0 +1,74 @@
+//! The certificate files, read and checked while the configuration is.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+/// What the certificate files hold, as PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The bundle that master certificates are verified with; without it they are not.
+    pub ca: Option<Vec<u8>>,
+    /// The client certificate chain, followed by its key.
+    pub identity: Option<Vec<u8>>,
+}
+
+/// Says only what there is: the identity holds a key.
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("ca", &self.ca.is_some())
+            .field("identity", &self.identity.is_some())
+            .finish()
+    }
+}
+
+/// An I/O error in the words of Go: `open /x: no such file or directory`.
+pub(super) fn open_error(path: &str, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => return format!("read {path}: is a directory"),
+        _ => error.to_string(),
+    };
+    format!("open {path}: {why}")
+}
+
+/// Reads the bundle of certificate authorities.
+pub(super) fn read_ca(path: &str) -> Result<Vec<u8>, String> {
+    let pem = fs::read(path)
+        .map_err(|error| format!("CACertFile open failed: {}", open_error(path, &error)))?;
+    let usable = CertificateDer::pem_slice_iter(&pem)
+        .filter_map(Result::ok)
+        .any(|certificate| rustls::RootCertStore::empty().add(certificate).is_ok());
+    if usable {
+        Ok(pem)
+    } else {
+        Err("CACertFile parsing failed: <nil>".into())
+    }
+}
+
+/// Reads a client certificate and its key, and makes sure that they belong together.
+pub(super) fn read_identity(certificate: &str, key: &str) -> Result<Vec<u8>, String> {
+    let read = |path: &str| fs::read(path).map_err(|error| open_error(path, &error));
+    let mut pem = read(certificate)?;
+    let key_pem = read(key)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{certificate}: {error}"))?;
+    if chain.is_empty() {
+        return Err(format!("{certificate}: no certificate in PEM"));
+    }
+    let private =
+        PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| format!("{key}: {error}"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, private, &provider)
+        .map_err(|error| format!("{certificate}, {key}: {error}"))?;
+    pem.push(b'\n');
+    pem.extend_from_slice(&key_pem);
+    Ok(pem)
+}

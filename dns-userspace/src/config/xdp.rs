@@ -1,0 +1,62 @@
+//! The object `xdp`: where and how the data plane is attached.
+
+use std::path::PathBuf;
+
+/// Names that the BPF maps hold unless configured otherwise.
+pub const DEFAULT_MAX_NAMES: u32 = 262_144;
+/// Seconds without a sign of the daemon after which the kernel stops to answer.
+pub const DEFAULT_LEASE_SECONDS: u32 = 60;
+/// Where programs and maps are pinned.
+pub const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/mesos-xdns";
+
+/// Settings of the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Xdp {
+    /// Interfaces to attach to; none means that user space answers everything.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: XdpMode,
+    /// Names the maps hold; what is beyond is answered from user space.
+    pub max_names: u32,
+    /// Directory for pinned objects, in a BPF file system.
+    pub pin_path: PathBuf,
+    /// What becomes of the program when the daemon ends.
+    pub on_exit: OnExit,
+    /// Seconds without a sign of the daemon after which the kernel stops to answer; 0 for never.
+    pub lease_seconds: u32,
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: XdpMode::Auto,
+            max_names: DEFAULT_MAX_NAMES,
+            pin_path: DEFAULT_PIN_PATH.into(),
+            on_exit: OnExit::Keep,
+            lease_seconds: DEFAULT_LEASE_SECONDS,
+        }
+    }
+}
+
+/// How the program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver if it can, else after it.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// After the driver.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
+/// What becomes of the program when the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// It goes on answering until the lease ends, for the next daemon to adopt.
+    Keep,
+    /// It is removed.
+    Detach,
+}
