@@ -9,13 +9,8 @@
 //! What DNS can carry of them is decided in [`to_zone`].
 
 pub mod addresses;
-<<<<<<< HEAD
 pub mod dcos;
-=======
-pub mod cluster_id;
-pub mod dcos_label;
 pub mod explain;
->>>>>>> ca05769 (records, config: mesos-dns configuration, listings and zone content)
 pub mod fixed;
 pub mod go_json;
 pub mod label;
