@@ -4,11 +4,15 @@
 pub mod defects;
 pub mod events;
 pub mod json;
+pub mod leader;
 mod lenient;
+pub mod master;
+mod master_info;
 pub mod recordio;
 pub mod state;
 mod task_fields;
 pub mod tasks;
+pub mod zookeeper;
 
 pub use defects::{Defect, Defects};
 pub use state::{State, StateError, parse};
