@@ -2,6 +2,7 @@
 
 pub mod cable;
 pub mod dig;
+pub mod fake_master;
 pub mod netns;
 pub mod process;
 pub mod requirements;

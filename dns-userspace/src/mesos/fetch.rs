@@ -1,0 +1,396 @@
+//! One refresh: asks the masters of a candidate list, in order, for the state of the leading one.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONNECTION, CONTENT_TYPE, USER_AGENT};
+use reqwest::{Client, StatusCode};
+use tracing::warn;
+
+use super::auth::{Authentication, Authenticator, KeyError};
+use super::leader::Candidates;
+use super::master::MasterAddress;
+use super::state_leader::leader_of;
+
+/// Redirects followed before a fetch fails, as in mesos-dns.
+const MAX_REDIRECTS: usize = 10;
+/// Longest wait for a connection, so that a dead host leaves time for the next candidate.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The buffer for a body is reserved up to this size; beyond, it grows with what arrives.
+const MAX_RESERVED_OCTETS: u64 = 64 << 20;
+
+/// How masters are asked.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// `MesosHTTPSOn`: https to the masters.
+    pub https: bool,
+    /// Content of `CACertFile`: PEM certificates that may sign a master's. Without it, https is
+    /// not verified, as in mesos-dns.
+    pub ca_certificates: Option<Vec<u8>>,
+    /// The certificate shown to masters that ask for one.
+    pub client_certificate: Option<ClientCertificate>,
+    /// What is sent to prove who we are.
+    pub authentication: Authentication,
+    /// `StateTimeoutSeconds`: bound of one request, from connecting to the last octet.
+    pub timeout: Duration,
+    /// Longest body accepted, in octets, after decompression.
+    pub max_body_octets: u64,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            https: false,
+            ca_certificates: None,
+            client_certificate: None,
+            authentication: Authentication::None,
+            timeout: Duration::from_secs(300),
+            max_body_octets: 512 << 20,
+        }
+    }
+}
+
+/// Contents of `CertFile` and `KeyFile`.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    /// PEM certificate chain, the leaf first.
+    pub certificate: Vec<u8>,
+    /// PEM private key.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate(***)")
+    }
+}
+
+/// Settings no fetcher can be made from.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The CA bundle is not PEM, holds no certificate, or one that is malformed.
+    #[error("CACertFile parsing failed: {0}")]
+    CaCertificates(String),
+    /// The client's certificate or key is malformed, or they do not belong together.
+    #[error("CertFile and KeyFile cannot be used: {0}")]
+    ClientCertificate(String),
+    /// The IAM account cannot sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(String),
+}
+
+/// Why a refresh gave no state: each master asked, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchError(pub Vec<MasterError>);
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no masters given to fetch state.json");
+        }
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for FetchError {}
+
+/// Why one master gave no state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("master {master}: {cause}")]
+pub struct MasterError {
+    /// The master that was asked.
+    pub master: MasterAddress,
+    /// What went wrong.
+    pub cause: Cause,
+}
+
+/// What went wrong with one master.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// No complete response: connection, TLS, redirects, decompression, time.
+    #[error("{0}")]
+    Transport(String),
+    /// The login before the fetch failed; the text starts with `IAM authentication failed`.
+    #[error("{0}")]
+    Login(String),
+    /// The body is longer than allowed.
+    #[error("the body is longer than {0} octets")]
+    TooLarge(u64),
+    /// The body is no JSON object, or its leader no text.
+    #[error("answered {status} with a body that is no state: {reason}")]
+    NotAState {
+        /// The status of the response; not looked at when the body is a state.
+        status: StatusCode,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A state of a master that knows no leader.
+    #[error("fetched state does not contain leader information")]
+    NoLeader,
+    /// A leader that is not `x@host:port`.
+    #[error("Invalid leader address: {0}")]
+    InvalidLeader(String),
+    /// The leading master itself does not say who leads.
+    #[error("empty master")]
+    EmptyMaster,
+}
+
+/// A state, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// One JSON object with a leader in it; checked for syntax only.
+    pub body: Bytes,
+    /// The `leader` text in it: `master@10.0.0.1:5050`.
+    pub leader: String,
+    /// The master that gave it.
+    pub fetched_from: MasterAddress,
+}
+
+/// Asks masters for their state. One connection per request.
+pub struct Fetcher {
+    client: Client,
+    scheme: &'static str,
+    authenticator: Authenticator,
+    timeout: Duration,
+    max_body_octets: u64,
+}
+
+/// A response read to its end.
+struct Reply {
+    body: Bytes,
+    leader: String,
+    /// The place the last redirect led to.
+    answered_by: Option<MasterAddress>,
+    peer: Option<std::net::SocketAddr>,
+}
+
+impl Fetcher {
+    /// Makes a fetcher; warns once if https is on without a CA bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when a certificate or key cannot be used.
+    pub fn new(settings: FetchSettings) -> Result<Self, SetupError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Fails only if another thread was faster, with the same provider.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let mut builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+            .referer(false)
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(settings.timeout)
+            .connect_timeout(settings.timeout.min(CONNECT_TIMEOUT));
+        if let Some(pem) = &settings.ca_certificates {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| SetupError::CaCertificates(causes(error)))?;
+            if certificates.is_empty() {
+                return Err(SetupError::CaCertificates(
+                    "no certificate in it".to_owned(),
+                ));
+            }
+            builder = builder.tls_certs_only(certificates);
+        } else {
+            let login_by_https = match &settings.authentication {
+                Authentication::Iam(account) => account.login_endpoint.starts_with("https:"),
+                _ => false,
+            };
+            if settings.https || login_by_https {
+                warn!(
+                    "https without CACertFile: the certificate of the other side is not verified"
+                );
+            }
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if let Some(ClientCertificate { certificate, key }) = &settings.client_certificate {
+            let pem = [certificate, b"\n".as_slice(), key].concat();
+            let identity = reqwest::Identity::from_pem(&pem)
+                .map_err(|error| SetupError::ClientCertificate(causes(error)))?;
+            builder = builder.identity(identity);
+        }
+        let client = builder.build().map_err(|error| {
+            let text = causes(error);
+            match (&settings.client_certificate, &settings.ca_certificates) {
+                (Some(_), _) => SetupError::ClientCertificate(text),
+                (None, Some(_)) => SetupError::CaCertificates(text),
+                (None, None) => SetupError::Client(text),
+            }
+        })?;
+        Ok(Self {
+            client,
+            scheme: if settings.https { "https" } else { "http" },
+            authenticator: Authenticator::new(settings.authentication)?,
+            timeout: settings.timeout,
+            max_body_octets: settings.max_body_octets,
+        })
+    }
+
+    /// Fetches the state of the leading master: tries the candidates in order until one leads to
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// One [`MasterError`] for each candidate, none for an empty list.
+    pub async fn refresh(&self, candidates: &Candidates) -> Result<Fetched, FetchError> {
+        let mut errors = Vec::new();
+        for candidate in candidates.to_ask() {
+            match self.by_way_of(candidate).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(FetchError(errors))
+    }
+
+    /// Asks one candidate, and then the leader that it names unless that one answered already.
+    async fn by_way_of(&self, candidate: &MasterAddress) -> Result<Fetched, MasterError> {
+        let at = |master: &MasterAddress| {
+            let master = master.clone();
+            move |cause| MasterError { master, cause }
+        };
+        let reply = self.get(candidate).await.map_err(at(candidate))?;
+        if reply.leader.is_empty() {
+            return Err(at(candidate)(Cause::NoLeader));
+        }
+        let leader = MasterAddress::from_leader(&reply.leader)
+            .map_err(|error| at(candidate)(Cause::InvalidLeader(error.0)))?;
+        // mesos-dns compares host texts, so it asks twice when a master is configured by name,
+        // and drops the leader's port, so masters on several ports fail.
+        if reply.is_from(&leader) || candidate.same_place(&leader) {
+            return Ok(Fetched {
+                body: reply.body,
+                leader: reply.leader,
+                fetched_from: leader,
+            });
+        }
+        drop(reply);
+        let reply = self.get(&leader).await.map_err(at(&leader))?;
+        if reply.leader.is_empty() {
+            return Err(at(&leader)(Cause::EmptyMaster));
+        }
+        Ok(Fetched {
+            body: reply.body,
+            leader: reply.leader,
+            fetched_from: leader,
+        })
+    }
+
+    /// Fetches `/master/state`; logs in again once if a token of an earlier login is refused.
+    async fn get(&self, master: &MasterAddress) -> Result<Reply, Cause> {
+        let (mut response, reused) = self.send(master).await?;
+        let refused =
+            [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status());
+        if refused && reused {
+            self.authenticator.forget().await;
+            (response, _) = self.send(master).await?;
+        }
+        self.read(response).await
+    }
+
+    async fn send(&self, master: &MasterAddress) -> Result<(reqwest::Response, bool), Cause> {
+        let request = self
+            .client
+            .get(format!("{}://{master}/master/state", self.scheme))
+            .header(USER_AGENT, "Mesos-DNS")
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONNECTION, "close");
+        let (request, reused) = self
+            .authenticator
+            .authorize(request, &self.client)
+            .await
+            .map_err(|error| Cause::Login(error.to_string()))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.transport(error))?;
+        Ok((response, reused))
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Cause> {
+        let too_large = Cause::TooLarge(self.max_body_octets);
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.max_body_octets {
+            return Err(too_large);
+        }
+        let mut body =
+            Vec::with_capacity(usize::try_from(announced.min(MAX_RESERVED_OCTETS)).unwrap_or(0));
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.transport(error))?
+        {
+            if (body.len() + chunk.len()) as u64 > self.max_body_octets {
+                return Err(too_large);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status();
+        let leader = leader_of(&body).map_err(|error| Cause::NotAState {
+            status,
+            reason: error.to_string(),
+        })?;
+        let url = response.url();
+        let answered_by = url
+            .host_str()
+            .zip(url.port_or_known_default())
+            .map(|(host, port)| {
+                MasterAddress::new(host.trim_start_matches('[').trim_end_matches(']'), port)
+            });
+        Ok(Reply {
+            body: body.into(),
+            leader,
+            answered_by,
+            peer: response.remote_addr(),
+        })
+    }
+
+    fn transport(&self, error: reqwest::Error) -> Cause {
+        Cause::Transport(if error.is_timeout() && error.is_connect() {
+            format!(
+                "no connection within {:?}",
+                self.timeout.min(CONNECT_TIMEOUT)
+            )
+        } else if error.is_timeout() {
+            format!("no complete response within {:?}", self.timeout)
+        } else {
+            causes(error)
+        })
+    }
+}
+
+impl Reply {
+    fn is_from(&self, master: &MasterAddress) -> bool {
+        self.answered_by
+            .as_ref()
+            .is_some_and(|place| place.same_place(master))
+            || self.peer.is_some_and(|peer| master.is_at(peer))
+    }
+}
+
+/// The error and its causes in one line, without the URL, which may hold a user's password.
+pub(super) fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
