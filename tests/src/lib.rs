@@ -7,3 +7,4 @@ pub mod netns;
 pub mod process;
 pub mod requirements;
 pub mod xdp;
+pub mod zookeeper;

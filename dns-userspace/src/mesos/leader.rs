@@ -96,6 +96,21 @@ pub struct Detection {
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
+#[cfg(test)]
+impl Detection {
+    /// A detection that the test is the source of.
+    pub(super) fn from_parts(
+        candidates: watch::Receiver<Candidates>,
+        zookeeper: Option<watch::Receiver<ZooKeeperStatus>>,
+    ) -> Self {
+        Self {
+            candidates,
+            zookeeper,
+            _tasks: Vec::new(),
+        }
+    }
+}
+
 /// Starts detection. Must be called within a tokio runtime.
 ///
 /// With ZooKeeper, the list starts as the configured masters, so they are asked at once whether

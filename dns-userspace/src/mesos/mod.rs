@@ -1,10 +1,15 @@
 //! Where cluster state comes from: the leading master's `state` document, reduced to what is read,
 //! and the event streams.
+//!
+//! [`follow`] owns the loop that fetches it, [`leader`] the list of masters to ask, [`fetch`] one
+//! refresh. What leaves the loop is a [`follow::Observation`]: bytes that are a JSON state, and
+//! where they came from.
 
 pub mod auth;
 pub mod defects;
 pub mod events;
 pub mod fetch;
+pub mod follow;
 pub mod json;
 pub mod leader;
 mod lenient;
