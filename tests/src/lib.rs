@@ -6,5 +6,7 @@ pub mod fake_master;
 pub mod netns;
 pub mod process;
 pub mod requirements;
+pub mod served;
+pub mod upstream;
 pub mod xdp;
 pub mod zookeeper;

@@ -1,0 +1,210 @@
+//! A server in the test's own process, on loopback, with zones that the test writes down.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use dns_userspace::{
+    answers::Transport,
+    forwarder::{self, Forwarder},
+    server::{self, FastPath, Server, Settings, TcpLimits, Totals},
+    zones::{Editor, Name, NoEncoder, Rdata, Rrset, Soa, Zone, snapshot::Served as Snapshots},
+};
+use tokio::runtime::Runtime;
+
+use crate::dig::Dig;
+
+/// The serial of every zone before its content is known.
+pub const SERIAL: u32 = 1_700_000_000;
+
+/// What to serve, and how.
+#[derive(Clone)]
+pub struct Plan {
+    /// Zones with their content as `owner type data`, one record each; names are absolute.
+    pub zones: Vec<(Zone, Vec<String>)>,
+    /// Settings; `listen` has port 0.
+    pub settings: Settings,
+    /// What is asked before the zones.
+    pub fast_path: Option<Arc<dyn FastPath>>,
+    /// Where other names go.
+    pub upstreams: Option<forwarder::Settings>,
+}
+
+/// A running server; it ends with this value.
+pub struct Served {
+    server: Option<Server>,
+    runtime: Runtime,
+    /// Brings the zones forward.
+    pub editor: Editor,
+    /// What is served.
+    pub snapshots: Arc<Snapshots>,
+}
+
+/// A zone with the SOA and NS that mesos-dns makes from its defaults.
+pub fn zone(apex: &str) -> Zone {
+    let name = |text: &str| Name::from_text(text).unwrap_or_else(|_| Name::root());
+    let soa = Soa {
+        mname: name("ns1.mesos"),
+        rname: name("root.ns1.mesos"),
+        serial: SERIAL,
+        refresh: 60,
+        retry: 600,
+        expire: 86400,
+        minimum: 60,
+    };
+    let mut zone = Zone::new(name(apex), soa, 60, vec![name("ns1.mesos")], 60);
+    zone.recursion_available = true;
+    zone.unknown_srv_is_nodata = true;
+    zone.ignores_stars = true;
+    zone
+}
+
+/// Reads `owner type data` into a record with a TTL of 60 seconds.
+///
+/// # Errors
+///
+/// It is no record of a type that tests use.
+pub fn record(line: &str) -> Result<(Name, Rrset)> {
+    let mut words = line.split_whitespace();
+    let mut word = || {
+        words
+            .next()
+            .with_context(|| format!("a short record: {line}"))
+    };
+    let owner = Name::from_text(word()?)?;
+    let rtype = word()?;
+    let data = match rtype {
+        "A" => Rdata::A(word()?.parse()?),
+        "AAAA" => Rdata::Aaaa(word()?.parse()?),
+        "CNAME" => Rdata::Cname(Name::from_text(word()?)?),
+        "DNAME" => Rdata::Dname(Name::from_text(word()?)?),
+        "NS" => Rdata::Ns(Name::from_text(word()?)?),
+        "TXT" => Rdata::Txt(vec![word()?.as_bytes().to_vec()]),
+        "SRV" => {
+            let mut number = || -> Result<u16> { Ok(word()?.parse()?) };
+            let (priority, weight, port) = (number()?, number()?, number()?);
+            Rdata::Srv(priority, weight, port, Name::from_text(word()?)?)
+        }
+        other => anyhow::bail!("type {other} in {line}"),
+    };
+    Ok((owner, Rrset::new(data.rtype(), 60, vec![data])))
+}
+
+impl Plan {
+    /// One zone `mesos` with this content, on IPv4 and IPv6 loopback, without forwarding.
+    pub fn mesos(content: &[&str]) -> Self {
+        let content = content.iter().map(|&line| line.to_owned()).collect();
+        Self {
+            zones: vec![(zone("mesos"), content)],
+            settings: Settings {
+                listen: ["127.0.0.1:0", "[::1]:0"]
+                    .iter()
+                    .filter_map(|text| text.parse().ok())
+                    .collect(),
+                udp_workers: 2,
+                policy: Default::default(),
+                tcp: TcpLimits::default(),
+            },
+            fast_path: None,
+            upstreams: None,
+        }
+    }
+
+    /// Forwards what is not ours.
+    #[must_use]
+    pub fn forwarding_to(mut self, resolvers: &[SocketAddr]) -> Self {
+        self.upstreams = Some(forwarder::Settings {
+            resolvers: resolvers.to_vec(),
+            zones: Vec::new(),
+            timeout: Duration::from_millis(300),
+            max_in_flight: 64,
+        });
+        self
+    }
+
+    /// Starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// The zones cannot be read or the sockets cannot be had.
+    pub fn start(self) -> Result<Served> {
+        let zones = self.zones.iter().map(|(zone, _)| zone.clone()).collect();
+        let mut editor = Editor::new(7, zones, Arc::new(NoEncoder), SERIAL)?;
+        for (zone, content) in &self.zones {
+            let content = content.iter().map(|line| record(line));
+            editor.replace(&zone.apex, content.collect::<Result<_>>()?)?;
+        }
+        editor.commit(SERIAL);
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(editor.snapshot())));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let forwarder = match self.upstreams {
+            Some(settings) => Some(Arc::new(Forwarder::new(settings, &[])?)),
+            None => None,
+        };
+        let guard = runtime.enter();
+        let server = server::start(
+            &self.settings,
+            Arc::clone(&snapshots),
+            self.fast_path,
+            forwarder,
+        )?;
+        drop(guard);
+        Ok(Served {
+            server: Some(server),
+            runtime,
+            editor,
+            snapshots,
+        })
+    }
+}
+
+impl Served {
+    /// The IPv4 address it listens at.
+    pub fn address(&self) -> SocketAddr {
+        self.address_of(|ip| ip.is_ipv4())
+    }
+
+    /// The IPv6 address it listens at.
+    pub fn address_v6(&self) -> SocketAddr {
+        self.address_of(|ip| ip.is_ipv6())
+    }
+
+    fn address_of(&self, family: impl Fn(IpAddr) -> bool) -> SocketAddr {
+        let listening = self.server.as_ref().map(Server::listening);
+        listening
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .find(|address| family(address.ip()))
+            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Asks over IPv4.
+    pub fn dig(&self) -> Dig<'static> {
+        Dig::at(self.address().ip()).port(self.address().port())
+    }
+
+    /// What it counted.
+    pub fn totals(&self, transport: Transport) -> Totals {
+        self.server
+            .as_ref()
+            .map(|server| server.totals(transport))
+            .unwrap_or_default()
+    }
+
+    /// Makes it end in order, and says how long that took.
+    pub fn shut_down(&mut self) -> Duration {
+        let start = std::time::Instant::now();
+        if let Some(server) = self.server.take() {
+            self.runtime
+                .block_on(server.shut_down(Duration::from_secs(5)));
+        }
+        start.elapsed()
+    }
+}
