@@ -231,7 +231,9 @@ impl TaskModel {
         self.skipped
     }
 
-    fn whole(&self) -> Changes {
+    /// The whole state, as the event that carried it would have given it.
+    #[must_use]
+    pub fn whole(&self) -> Changes {
         let tasks = self
             .visible()
             .map(|(key, task)| (key.clone(), Some(Arc::clone(task))));
