@@ -3,10 +3,9 @@
 pub mod cable;
 pub mod dig;
 pub mod fake_master;
-pub mod netns;
-pub mod process;
 pub mod requirements;
 pub mod served;
 pub mod upstream;
-pub mod xdp;
 pub mod zookeeper;
+
+pub use testbed::{netns, process, xdp};

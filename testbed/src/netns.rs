@@ -1,7 +1,7 @@
 //! Network namespaces and veth pairs that vanish with the value that made them.
 //!
-//! Shared by the end-to-end tests and, through `#[path]`, by `cargo xtask run` and `bench`. A name
-//! carries the id of the process that made it, so a later run can remove what a crash left behind.
+//! A name carries the id of the process that made it, so a later run can remove what a crash left
+//! behind.
 
 use std::{
     ffi::OsStr,

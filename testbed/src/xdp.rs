@@ -5,7 +5,7 @@
 //! client counts as a response: what a responder in the kernel is measured against.
 //!
 //! They are instructions and not part of the BPF object so that this tool needs neither an eBPF
-//! toolchain nor a program in the product that only tests use. Shared with `xtask` through `#[path]`.
+//! toolchain nor a program in the product that only tests use.
 
 use std::{
     ffi::CString,

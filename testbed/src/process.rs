@@ -1,6 +1,4 @@
 //! Child processes that end with the value that started them, and whose output can be waited for.
-//!
-//! Shared by the end-to-end tests and, through `#[path]`, by `xtask`.
 
 use std::{
     io::{self, BufRead, BufReader, Read},
