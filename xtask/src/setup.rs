@@ -36,12 +36,30 @@ pub(crate) struct Program {
     loses: &'static str,
 }
 
+/// What the demo uses.
+pub(crate) const FOR_RUN: &[Program] = &[
+    program("ip", "iproute2", "the demo answers in user space only"),
+    program(
+        "dig",
+        "bind9-dnsutils",
+        "nothing asks questions in the demo",
+    ),
+];
+
 /// What the tests use.
 pub(crate) const FOR_TEST: &[Program] = &[
     program("c++", "g++", "the fuzz stage cannot build libFuzzer"),
     program("dig", "bind9-dnsutils", "end-to-end tests are skipped"),
     program("ip", "iproute2", "end-to-end tests are skipped"),
     program("nsenter", "util-linux", "end-to-end tests are skipped"),
+];
+
+/// What the measurements use.
+pub(crate) const FOR_BENCH: &[Program] = &[
+    program("bpftool", "bpftool", "no program time"),
+    program("ip", "iproute2", "no bench"),
+    program("kxdpgun", "knot-dnsutils", "no bench"),
+    program("nsd", "nsd", "no comparison with NSD"),
 ];
 
 const fn program(name: &'static str, package: &'static str, loses: &'static str) -> Program {
