@@ -6,6 +6,8 @@
 pub mod host;
 pub mod mesos_dns;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod validate;
 pub mod xdp;

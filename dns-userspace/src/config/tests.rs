@@ -1,0 +1,420 @@
+//! Every key, every check and every text of a configuration.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const PATH: &str = "/etc/mesos-dns/config.json";
+
+fn host() -> Surroundings {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    Surroundings {
+        home: None,
+        directory: "/".into(),
+        name_servers: vec![ip("10.0.0.1"), ip("10.0.0.2")],
+        addresses: vec![ip("127.0.0.1"), ip("10.0.0.1")],
+    }
+}
+
+fn checked(body: &str) -> Checked {
+    check_text(body.as_bytes(), Path::new(PATH), &host())
+}
+
+/// Members added to a configuration that is otherwise valid.
+fn with(members: &str) -> Checked {
+    checked(&format!(r#"{{"masters":["10.1.0.1:5050"],{members}}}"#))
+}
+
+fn config(members: &str) -> Config {
+    let checked = with(members);
+    assert_eq!(checked.problems, [], "{members}");
+    checked.config.unwrap()
+}
+
+fn tls_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures/tls")
+        .join(name)
+}
+
+/// A file of this test with some content.
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("mesos-xdns-{}-{name}", std::process::id()));
+    fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn defaults_are_those_of_mesos_dns() {
+    let config = config(r#""Zk":"""#);
+    assert_eq!(config.refresh_seconds, 60);
+    assert_eq!((config.port, config.http_port), (53, 8123));
+    assert_eq!(config.timeout_seconds, 5);
+    assert_eq!(config.state_timeout_seconds, 300);
+    assert_eq!(config.zk_detection_timeout_seconds, 30);
+    assert_eq!((config.ttl, config.srv_weight), (60, 1));
+    assert_eq!(
+        (config.soa_refresh, config.soa_retry, config.soa_expire),
+        (60, 600, 86400)
+    );
+    assert_eq!(config.soa_minttl, None);
+    assert_eq!(config.soa_mname, "ns1.mesos.");
+    assert_eq!(config.soa_rname, "root.ns1.mesos.");
+    assert_eq!(config.resolvers, ["8.8.8.8"]);
+    assert_eq!(
+        config.ip_sources,
+        [IpSource::Netinfo, IpSource::Mesos, IpSource::Host]
+    );
+    assert_eq!(config.domain, "mesos");
+    assert_eq!(config.file, PATH);
+    assert_eq!(
+        (&*config.listener, &*config.http_listener),
+        ("0.0.0.0", "0.0.0.0")
+    );
+    assert!(config.recurse_on && config.dns_on && config.http_on && config.external_on);
+    assert!(config.set_truncate_bit && config.enumeration_on);
+    assert!(!config.enforce_rfc952 && !config.mesos_https_on);
+    assert_eq!(config.xdp, Xdp::default());
+}
+
+#[test]
+fn every_key_is_read_in_any_case() {
+    let config = config(
+        r#""REFRESHSECONDS":7,"port":5353,"timeout":2,"stateTimeoutSeconds":9,"zkdetectiontimeout":-3,
+        "HTTPPort":80,"Ttl":5,"srvrecorddefaultweight":10,"SOASerial":42,"soarefresh":1,"soaretry":2,
+        "soaexpire":3,"soaminttl":4,"soamname":"NS.Mesos..","SOARname":"me@x@y.","zk":"zk://a/b",
+        "ZoneResolvers":{"Corp.Example":["10.0.0.9:53","[2001:db8::1]:53","2001:db8::2"]},
+        "resolvers":["1.1.1.1","1.0.0.1:54"],"ipsources":["host","docker"],"domain":"Example.ORG",
+        "file":"elsewhere","listener":"::1","httplistener":"localhost","recurseon":false,"dnson":false,
+        "externalon":true,"enforcerfc952":true,"settruncatebit":false,"enumerationon":false,
+        "mesoshttpson":true,"mesoscredentials":{"PRINCIPAL":"me","secret":"hush"},
+        "mesosauthentication":"basic",
+        "XDP":{"interfaces":["eth0"],"mode":"generic","max_names":7,"pin_path":"/p","on_exit":"detach",
+        "lease_seconds":9}"#,
+    );
+    assert_eq!(config.refresh_seconds, 7);
+    assert_eq!((config.port, config.http_port), (5353, 80));
+    assert_eq!(
+        (config.timeout_seconds, config.state_timeout_seconds),
+        (2, 9)
+    );
+    assert_eq!(config.zk_detection_timeout_seconds, 0);
+    assert_eq!((config.ttl, config.srv_weight), (5, 10));
+    assert_eq!((config.soa_serial, config.soa_minttl), (42, Some(4)));
+    assert_eq!(
+        (config.soa_refresh, config.soa_retry, config.soa_expire),
+        (1, 2, 3)
+    );
+    assert_eq!(config.soa_mname, "NS.Mesos.");
+    assert_eq!(config.soa_rname, "me.x.y.");
+    assert_eq!(config.zk, "zk://a/b");
+    assert_eq!(config.zone_resolvers["corp.example"].len(), 3);
+    assert_eq!(config.resolvers, ["1.1.1.1", "1.0.0.1:54"]);
+    assert_eq!(config.ip_sources, [IpSource::Host, IpSource::Docker]);
+    assert_eq!(config.domain, "example.org");
+    assert_eq!(config.file, "elsewhere");
+    assert_eq!(
+        (&*config.listener, &*config.http_listener),
+        ("::1", "localhost")
+    );
+    assert!(!config.recurse_on && !config.dns_on && !config.set_truncate_bit);
+    assert!(config.enforce_rfc952 && !config.enumeration_on && config.mesos_https_on);
+    assert_eq!(config.authentication, Authentication::Basic);
+    assert_eq!(config.mesos_credentials.secret.expose(), "hush");
+    assert_eq!(
+        config.xdp,
+        Xdp {
+            interfaces: vec!["eth0".into()],
+            mode: XdpMode::Generic,
+            max_names: 7,
+            pin_path: "/p".into(),
+            on_exit: OnExit::Detach,
+            lease_seconds: 9,
+        }
+    );
+}
+
+#[test]
+fn the_last_of_several_wins_and_null_is_the_default() {
+    let config = config(
+        r#""TTL":1,"ttl":2,"Ttl":3,"port":7,"Port":null,"Timeout":0,"Resolvers":["9.9.9.9"]"#,
+    );
+    assert_eq!((config.ttl, config.port, config.timeout_seconds), (3, 7, 5));
+}
+
+#[test]
+fn an_empty_list_of_resolvers_takes_those_of_the_host() {
+    for empty in ["[]", "null"] {
+        let config = config(&format!(r#""Resolvers":{empty}"#));
+        assert_eq!(config.resolvers, ["10.0.0.2"], "{empty}");
+    }
+    // Without forwarding nobody looks.
+    assert_eq!(
+        config(r#""Resolvers":[],"ExternalOn":false"#).resolvers,
+        [String::new(); 0]
+    );
+}
+
+#[test]
+fn the_secret_is_never_shown() {
+    let checked = with(
+        r#""MesosCredentials":{"Principal":"me","Secret":"hush"},"MesosAuthentication":"basic""#,
+    );
+    assert!(!format!("{checked:?}").contains("hush"));
+    let wrong = with(r#""MesosCredentials":["hush"]"#);
+    assert_eq!(wrong.problems.len(), 1);
+    assert!(!format!("{wrong:?}").contains("hush"));
+    let wrong = with(r#""MesosCredentials":{"Secret":["hush"]}"#);
+    assert!(!format!("{wrong:?}").contains("hush"));
+    assert_eq!(Secret::new("hush".into()).to_string(), "********");
+}
+
+#[test]
+fn unknown_and_legacy_keys_are_named() {
+    let warnings = with(r#""ns":"x","Mname":"y","Colour":1,"xdp":{"colour":2}"#).warnings;
+    assert_eq!(
+        warnings,
+        [
+            "key \"ns\" of an older mesos-dns has no effect",
+            "key \"Mname\" of an older mesos-dns has no effect",
+            "unknown key \"Colour\" is ignored",
+            "unknown key \"xdp.colour\" is ignored",
+        ]
+    );
+}
+
+#[test]
+fn credentials_without_authentication_are_warned_about() {
+    let warnings = with(r#""MesosCredentials":{"Principal":"me"},"IAMConfigFile":"/x""#).warnings;
+    assert_eq!(warnings.len(), 2);
+    assert_eq!(
+        warnings[0],
+        "Warning! MesosCredentials is configured, but MesosAuthentication is set to none. This is \
+         probably not intentional"
+    );
+}
+
+/// Members, the key at fault, and the words of mesos-dns.
+#[rustfmt::skip]
+const REFUSED: [(&str, &str, &str); 40] = [
+    (r#""DnsOn":false,"HttpOn":false"#, "DnsOn", "service validation failed: either DNS or HTTP server should be on"),
+    (r#""Masters":[]"#, "Masters", "service validation failed: specify Mesos masters or Zookeeper in config.json"),
+    (r#""Masters":["127.0.0.1"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1. Error: address 127.0.0.1: missing port in address"),
+    (r#""Masters":["::1:5050"]"#, "Masters", "error validating masters: illegal host:port specified: ::1:5050. Error: address ::1:5050: too many colons in address"),
+    (r#""Masters":["127.0.0.1:0"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1:0"),
+    (r#""Masters":["127.0.0.1:65536"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1:65536"),
+    (r#""Masters":["a:1","a:1"]"#, "Masters", "error validating masters: duplicate found: a:1"),
+    (r#""Masters":["[::1]:1","[0::1]:1"]"#, "Masters", "error validating masters: duplicate found: [0::1]:1"),
+    (r#""Resolvers":["dns.google"]"#, "Resolvers", "error validating resolvers: illegal ip specified: dns.google"),
+    (r#""Resolvers":["1.1.1.1","1.1.1.1:53"]"#, "Resolvers", "error validating resolvers: duplicate found: 1.1.1.1:53"),
+    (r#""Resolvers":["1.1.1.1:0"]"#, "Resolvers", "error validating resolvers: illegal host:port specified: 1.1.1.1:0"),
+    (r#""ZoneResolvers":{"a.b":[]}"#, "ZoneResolvers", "field ZoneResolver a.b is empty"),
+    (r#""ZoneResolvers":{"x.":["1.1.1.1"]}"#, "ZoneResolvers", "invalid domain name: x."),
+    (r#""ZoneResolvers":{"Mesos":["1.1.1.1"]}"#, "ZoneResolvers", "can't specify ZoneResolver for Mesos domain (mesos)"),
+    (r#""ZoneResolvers":{"a.com":["1.1.1.1"],"com":["1.1.1.1"]}"#, "ZoneResolvers", "ambiguous zone resolvers: .a.com is masked by .com"),
+    (r#""ZoneResolvers":{"x.mesos":["1.1.1.1"]}"#, "ZoneResolvers", "ambiguous zone resolvers: .x.mesos is masked by .mesos"),
+    (r#""ZoneResolvers":{"a.b":["x"]}"#, "ZoneResolvers", "illegal ip specified: x"),
+    (r#""IPSources":[]"#, "IPSources", "IPSources validation failed: empty ip sources"),
+    (r#""IPSources":["host","host"]"#, "IPSources", "IPSources validation failed: duplicate ip source specified"),
+    (r#""IPSources":["rkt"]"#, "IPSources", "IPSources validation failed: invalid ip source \"rkt\""),
+    (r#""StateTimeoutSeconds":0"#, "StateTimeoutSeconds", "Invalid HTTP Timeout: 0"),
+    (r#""StateTimeoutSeconds":-5"#, "StateTimeoutSeconds", "Invalid HTTP Timeout: -5"),
+    (r#""Domain":"mesos.""#, "Domain", "mesos. is not a valid domain name"),
+    (r#""Domain":"a_b""#, "Domain", "a_b is not a valid domain name"),
+    (r#""CACertFile":"/nowhere/ca""#, "CACertFile", "CACertFile open failed: open /nowhere/ca: no such file or directory"),
+    (r#""CertFile":"/nowhere/c""#, "KeyFile", "Missing private key"),
+    (r#""KeyFile":"/nowhere/k""#, "CertFile", "Missing certificate"),
+    (r#""CertFile":"/nowhere/c","KeyFile":"/nowhere/k""#, "CertFile", "open /nowhere/c: no such file or directory"),
+    (r#""MesosAuthentication":"kerberos""#, "MesosAuthentication", "unregistered factory requested"),
+    (r#""MesosAuthentication":"basic""#, "MesosCredentials", "invalid HTTP Basic configuration"),
+    (r#""MesosAuthentication":"iam""#, "IAMConfigFile", "missing configuration for specified authentication mechanism"),
+    (r#""MesosAuthentication":"iam","IAMConfigFile":"/nowhere/i""#, "IAMConfigFile", "failed to load IAM config from file \"/nowhere/i\": open /nowhere/i: no such file or directory"),
+    // What mesos-dns takes and cannot work with.
+    (r#""Listener":"localhost""#, "Listener", "Listener \"localhost\" is not an IP address"),
+    (r#""RefreshSeconds":0"#, "RefreshSeconds", "RefreshSeconds is out of range: 0"),
+    (r#""RefreshSeconds":-1"#, "RefreshSeconds", "RefreshSeconds is out of range: -1"),
+    (r#""Timeout":-1"#, "Timeout", "Timeout is out of range: -1"),
+    (r#""TTL":-1"#, "TTL", "TTL is negative: -1"),
+    (r#""Port":70000"#, "Port", "Port is no port: 70000"),
+    (r#""xdp":{"mode":"fast"}"#, "xdp.mode", "xdp.mode is not known: \"fast\""),
+    (r#""xdp":{"max_names":0}"#, "xdp.max_names", "xdp.max_names is too small: 0"),
+];
+
+#[test]
+fn what_cannot_work_is_refused_in_the_words_of_mesos_dns() {
+    for (members, key, message) in REFUSED {
+        let problems = with(members).problems;
+        assert_eq!(problems.len(), 1, "{members}: {problems:?}");
+        let problem = &problems[0];
+        assert_eq!(problem.message, message, "{members}");
+        assert_eq!(problem.key.as_deref(), Some(key), "{members}");
+        let text = problem.to_string();
+        assert!(
+            text.starts_with(&format!("{PATH}: {message} ({key} = ")),
+            "{text}"
+        );
+        assert!(problem.accepted.is_some(), "{members}");
+    }
+}
+
+/// Members and the decoder's words after its prefix.
+#[rustfmt::skip]
+const WRONG_TYPES: [(&str, &str); 14] = [
+    (r#""Port":"53""#, "string into Go struct field Config.Port of type int"),
+    (r#""port":53.5"#, "number 53.5 into Go struct field Config.Port of type int"),
+    (r#""RefreshSeconds":true"#, "bool into Go struct field Config.RefreshSeconds of type int"),
+    (r#""TTL":2147483648"#, "number 2147483648 into Go struct field Config.TTL of type int32"),
+    (r#""SRVRecordDefaultWeight":65536"#, "number 65536 into Go struct field Config.SRVRecordDefaultWeight of type uint16"),
+    (r#""SOARefresh":-1"#, "number -1 into Go struct field Config.SOARefresh of type uint32"),
+    (r#""SOAMinttl":4294967296"#, "number 4294967296 into Go struct field Config.SOAMinttl of type uint32"),
+    (r#""Masters":"a:1""#, "string into Go struct field Config.Masters of type []string"),
+    (r#""Masters":[1]"#, "number into Go struct field Config.Masters of type string"),
+    (r#""Domain":1"#, "number into Go struct field Config.Domain of type string"),
+    (r#""DnsOn":"yes""#, "string into Go struct field Config.DnsOn of type bool"),
+    (r#""ZoneResolvers":[]"#, "array into Go struct field Config.ZoneResolvers of type map[string][]string"),
+    (r#""ZkDetectionTimeout":{}"#, "object into Go struct field Config.ZkDetectionTimeout of type int"),
+    (r#""StateTimeoutSeconds":"5""#, "string into Go struct field Config.StateTimeoutSeconds of type int"),
+];
+
+#[test]
+fn wrong_types_are_refused_in_the_words_of_the_decoder() {
+    for (members, words) in WRONG_TYPES {
+        let problems = with(members).problems;
+        assert_eq!(problems.len(), 1, "{members}: {problems:?}");
+        assert_eq!(
+            problems[0].message,
+            format!("failed to unmarshal config file \"{PATH}\": json: cannot unmarshal {words}")
+        );
+    }
+}
+
+#[test]
+fn text_that_is_no_json_object_is_refused() {
+    for body in [
+        "",
+        "{",
+        "{} x",
+        "\u{feff}{}",
+        "[]",
+        "{/* */}",
+        r#"{"a":1,}"#,
+    ] {
+        let problems = checked(body).problems;
+        assert_eq!(problems.len(), 1, "{body}");
+        let start = format!("failed to unmarshal config file \"{PATH}\": ");
+        assert!(problems[0].message.starts_with(&start), "{}", problems[0]);
+    }
+}
+
+#[test]
+fn a_missing_file_is_named_with_its_absolute_path() {
+    let problem = load(Path::new("nowhere.json"), &host()).unwrap_err();
+    assert_eq!(
+        problem.message,
+        "missing configuration file: \"/nowhere.json\""
+    );
+}
+
+#[test]
+fn a_check_finds_everything_and_a_load_the_first() {
+    let body = r#"{"Masters":["a"],"IPSources":["rkt"],"Domain":"a_b","Listener":"x","TTL":-1,
+        "Resolvers":["x"],"RefreshSeconds":0}"#;
+    let keys: Vec<String> = checked(body)
+        .problems
+        .into_iter()
+        .filter_map(|problem| problem.key)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "Masters",
+            "Resolvers",
+            "IPSources",
+            "Domain",
+            "Listener",
+            "TTL",
+            "RefreshSeconds"
+        ]
+    );
+    let path = file("several.json", body);
+    let problem = load(&path, &host()).unwrap_err();
+    assert_eq!(problem.key.as_deref(), Some("Masters"));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn masters_may_be_names() {
+    let config = config(r#""Masters":["master.example:5050","[::1]:5050"]"#);
+    assert_eq!(config.masters.len(), 2);
+}
+
+#[test]
+fn certificates_are_read_and_matched() {
+    let [certificate, key, other] = ["client.pem", "client.key", "other.key"].map(tls_fixture);
+    let members = |certificate: &Path, key: &Path| {
+        format!(
+            r#""CACertFile":{:?},"CertFile":{certificate:?},"KeyFile":{key:?}"#,
+            tls_fixture("client.pem")
+        )
+    };
+    let config = config(&members(&certificate, &key));
+    assert!(config.tls.ca.is_some() && config.tls.identity.is_some());
+    assert!(!format!("{config:?}").contains("PRIVATE"));
+
+    let problems = with(&members(&certificate, &other)).problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let problems = with(&members(&key, &certificate)).problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let problems = with(&format!(r#""CACertFile":{key:?}"#)).problems;
+    assert_eq!(problems[0].message, "CACertFile parsing failed: <nil>");
+}
+
+#[test]
+fn the_iam_file_is_read_and_checked() {
+    let with_file = |name: &str, content: &str| {
+        let path = file(name, content);
+        let checked = with(&format!(
+            r#""MesosAuthentication":"iam","IAMConfigFile":{path:?}"#
+        ));
+        fs::remove_file(path).unwrap();
+        checked
+    };
+    let whole = r#"{"uid":"me","private_key":"hush","login_endpoint":"https://x/login"}"#;
+    let good = with_file("iam.json", whole);
+    assert!(!format!("{good:?}").contains("hush"));
+    let Authentication::Iam(iam) = good.config.unwrap().authentication else {
+        panic!("not iam");
+    };
+    assert_eq!((&*iam.uid, iam.private_key.expose()), ("me", "hush"));
+
+    let problems = with_file("iam-half.json", r#"{"uid":"me"}"#).problems;
+    assert_eq!(problems[0].message, "invalid HTTP IAM configuration");
+    let problems = with_file("iam-bad.json", r#"{"uid":"me","private_key":["hush"]}"#).problems;
+    assert!(problems[0].message.starts_with("invalid IAM JSON: "));
+    assert!(!format!("{problems:?}").contains("hush"));
+}
+
+#[test]
+fn record_settings_follow_the_configuration() {
+    let settings =
+        config(r#""EnforceRFC952":true,"TTL":9,"listener":"0.0.0.0""#).record_settings(&[
+            "127.0.0.1".parse().unwrap(),
+            "10.0.0.1".parse().unwrap(),
+            "fe80::1".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+        ]);
+    assert_eq!(settings.labels, LabelRule::Rfc952);
+    assert_eq!(settings.soa.minimum, 9);
+    let shown: Vec<String> = settings
+        .name_server
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(shown, ["10.0.0.1", "2001:db8::1"]);
+    let settings = config(r#""SOAMinttl":7,"Listener":"::""#).record_settings(&[]);
+    assert_eq!(settings.soa.minimum, 7);
+    assert_eq!(settings.name_server.addresses[0].to_string(), "::");
+}
