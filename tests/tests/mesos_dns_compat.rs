@@ -446,3 +446,219 @@ fn the_name_server_is_served_in_any_case() {
     );
     assert!(set.find("NS1.Mesos.").is_some());
 }
+
+mod generated {
+    //! States that no cluster would have: nothing of them may panic, or take a neighbour's record.
+
+    use dns_userspace::records::to_zone;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[A-Za-z0-9._ *:-]{0,90}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map(key(), inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "id",
+            "ID",
+            "name",
+            "Name",
+            "pid",
+            "state",
+            "ports",
+            "labels",
+            "statuses",
+            "timestamp",
+            "number",
+            "protocol",
+            "key",
+            "value",
+            "ip_address",
+            "ip_addresses",
+            "tasks",
+            "x",
+        ])
+        .prop_map(String::from)
+    }
+
+    /// Mostly what belongs here.
+    fn mostly(proper: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Value> {
+        prop_oneof![6 => proper, 1 => anything()]
+    }
+
+    fn text(pattern: &'static str) -> impl Strategy<Value = Value> {
+        mostly(prop_oneof![
+            3 => pattern.prop_map(Value::from),
+            1 => any::<String>().prop_map(Value::from),
+        ])
+    }
+
+    fn task() -> impl Strategy<Value = Value> {
+        let address = || text("10\\.[0-9]\\.0\\.[1-9]|2001:db8::[1-9]|[a-z.]{0,5}");
+        let info = mostly(
+            (prop::collection::vec(address(), 0..3), address()).prop_map(|(list, one)| {
+                let list: Vec<Value> = list
+                    .into_iter()
+                    .map(|ip| json!({"ip_address": ip}))
+                    .collect();
+                json!({"ip_addresses": list, "ip_address": one})
+            }),
+        );
+        let status = mostly((info, anything()).prop_map(|(info, time)| {
+            json!({"state": "TASK_RUNNING", "timestamp": time,
+                   "container_status": {"network_infos": [info]}})
+        }));
+        let port = mostly(
+            (anything(), text("tcp|udp|tcp,udp|"), text("[a-zA-Z.-]{0,70}")).prop_map(
+                |(number, protocol, name)| {
+                    json!({"number": number, "protocol": protocol, "name": name})
+                },
+            ),
+        );
+        let discovery = mostly(
+            (text("[A-Za-z.:_-]{0,80}"), port)
+                .prop_map(|(name, port)| json!({"name": name, "ports": {"ports": [port]}})),
+        );
+        mostly(
+            (
+                text("[A-Za-z0-9._-]{0,40}"),
+                text("[A-Za-z0-9._-]{0,90}"),
+                text("a-S0|a-S1|[a-z.-]{0,9}"),
+                text(r"\[[0-9]{1,4}-[0-9]{1,4}\]|\[\]|[0-9\[\], -]{0,12}"),
+                status,
+                prop::option::of(discovery),
+            )
+                .prop_map(|(id, name, agent, ports, status, discovery)| {
+                    json!({"id": id, "name": name, "slave_id": agent, "state": "TASK_RUNNING",
+                           "resources": {"ports": ports}, "statuses": [status],
+                           "discovery": discovery})
+                }),
+        )
+    }
+
+    fn framework() -> impl Strategy<Value = Value> {
+        mostly(
+            (
+                text("[A-Za-z0-9._-]{0,70}"),
+                mostly(prop_oneof![
+                    Just(json!("s@10.2.0.1:99")),
+                    Just(json!("s@[2001:db8::9]:http"))
+                ]),
+                prop::collection::vec(task(), 0..4),
+            )
+                .prop_map(|(name, pid, tasks)| json!({"name": name, "pid": pid, "tasks": tasks})),
+        )
+    }
+
+    fn agent() -> impl Strategy<Value = Value> {
+        mostly(
+            (
+                text("a-S[1-9]|[a-z.-]{0,9}"),
+                text("slave\\(1\\)@10\\.1\\.0\\.[1-9]:5051|x@y"),
+            )
+                .prop_map(|(id, pid)| json!({"id": id, "pid": pid})),
+        )
+        // The neighbour's agent stays the only one of its id.
+        .prop_filter("a-S0 is taken", |agent| !agent.to_string().contains("a-S0"))
+    }
+
+    fn neighbour(name: &str) -> Value {
+        json!({"id": name, "name": name, "slave_id": "a-S0", "state": "TASK_RUNNING",
+               "resources": {"ports": "[31000-31000]"}})
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn neighbours_keep_their_records(
+            agents in prop::collection::vec(agent(), 0..4),
+            frameworks in prop::collection::vec(framework(), 0..4),
+            mut tasks in prop::collection::vec(task(), 0..4),
+            place in any::<prop::sample::Index>(),
+        ) {
+            tasks.insert(place.index(tasks.len() + 1), neighbour("zz-inside"));
+            let mut agents = agents;
+            agents.insert(place.index(agents.len() + 1), json!({"id": "a-S0", "pid": "s@10.1.0.77:1"}));
+            let mut frameworks = frameworks;
+            let own = json!({"name": "zz-own", "pid": "s@10.2.0.77:1", "tasks": tasks});
+            frameworks.insert(place.index(frameworks.len() + 1), own);
+            let document = json!({
+                "leader": "m@10.0.0.1:5050", "slaves": agents, "frameworks": frameworks,
+            });
+
+            let (state, _) = parse(document.to_string().as_bytes()).unwrap();
+            let config = config("f1");
+            let rows = served(&config, &state);
+            let inside = data_of(&rows, "zz-inside.zz-own.mesos.", "A");
+            prop_assert!(inside.contains(&"10.1.0.77".to_string()), "{inside:?}");
+            let service = data_of(&rows, "_zz-inside._tcp.zz-own.mesos.", "SRV");
+            prop_assert!(service.iter().any(|data| data.starts_with("0 1 31000 ")), "{service:?}");
+            let scheduler = data_of(&rows, "zz-own.mesos.", "A");
+            prop_assert!(scheduler.contains(&"10.2.0.77".to_string()));
+
+            // The listings hold every record, and DNS nothing that they do not.
+            let body = value_of(&config, &state, Format::Axfr);
+            let listed = as_sets(&body);
+            for row in rows.iter().filter(|row| row.r#type == "A") {
+                let known = listed["As"].contains_key(&row.name);
+                let cut = row.name.split('.').any(|label| label.len() > 32);
+                prop_assert!(known || cut, "{row:?}");
+            }
+            value_of(&config, &state, Format::Enumerate);
+        }
+
+        #[test]
+        fn canonical_names_of_different_tasks_stay_apart(
+            name in "[a-z]{50,63}",
+            ids in prop::collection::btree_set("[a-z0-9]{1,12}", 2..20),
+        ) {
+            let tasks: Vec<Value> = ids
+                .iter()
+                .map(|id| {
+                    let mut task = neighbour(&name);
+                    task["id"] = json!(id);
+                    task
+                })
+                .collect();
+            let document = json!({
+                "leader": "m@10.0.0.1:5050",
+                "slaves": [{"id": "a-S0", "pid": "s@10.1.0.77:1"}],
+                "frameworks": [{"name": "fw", "tasks": tasks}],
+            });
+            let (state, _) = parse(document.to_string().as_bytes()).unwrap();
+            let settings = config("f1").record_settings(&[]);
+            let set = records::build(&state, &[], &settings, &hosts_file);
+            let zone = to_zone::zone(&settings, true).unwrap();
+            let content = to_zone::zone_content(&set, &settings, &zone.apex);
+            let canonical = content
+                .rrsets
+                .iter()
+                .filter(|(owner, rrset)| {
+                    let text = owner.to_string();
+                    rrset.data().len() == 1 && text.ends_with("-s0.fw.mesos.")
+                })
+                .count();
+            let hashes: BTreeSet<String> =
+                ids.iter().map(|id| records::label::task_hash(id)).collect();
+            prop_assert_eq!(canonical, hashes.len());
+        }
+    }
+}

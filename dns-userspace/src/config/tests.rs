@@ -153,7 +153,7 @@ fn an_empty_list_of_resolvers_takes_those_of_the_host() {
     // Without forwarding nobody looks.
     assert_eq!(
         config(r#""Resolvers":[],"ExternalOn":false"#).resolvers,
-        [String::new(); 0]
+        Vec::<String>::new()
     );
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::addresses::Address;
 use super::set::{Builder, NameId};
 use super::sink::{Rule, Sink, Subject};
-use super::to_zone::reachable_name;
+use super::to_zone::{reachable_cut_name, reachable_name};
 use super::{Resolve, Settings, generate};
 use crate::mesos::{Defects, State};
 use crate::zones::Name;
@@ -174,7 +174,7 @@ impl Sink for Explainer<'_> {
         let id = self.names.name(text);
         let asked = text.to_lowercase() == self.wanted || dns == self.wanted;
         if asked && !self.owners.iter().any(|(known, _)| *known == id) {
-            let served = self.served(reachable_name(dns));
+            let served = self.served(reachable_cut_name(text, dns));
             self.owners.push((id, served));
         }
         id

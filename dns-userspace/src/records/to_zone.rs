@@ -28,19 +28,31 @@ pub struct ZoneContent {
 /// The name under which a text is found by a query, or `None` if no query matches it.
 #[must_use]
 pub fn reachable_name(text: &str) -> Option<Name> {
-    // `.*` is removed from every question before it is looked up.
-    if text.contains(".*") {
+    if !has_matchable_octets(text) {
         return None;
     }
+    Name::from_text(text).ok()
+}
+
+/// As [`reachable_name`], for a text that DNS carries in the shorter form `form`: what made the
+/// text unreachable, its length apart, still does.
+#[must_use]
+pub fn reachable_cut_name(text: &str, form: &str) -> Option<Name> {
+    if !has_matchable_octets(text) {
+        return None;
+    }
+    reachable_name(form)
+}
+
+/// Whether a folded and escaped question can have these octets.
+fn has_matchable_octets(text: &str) -> bool {
     let plain = |byte: u8| {
         matches!(byte, 0x21..=0x7e)
             && !byte.is_ascii_uppercase()
             && !matches!(byte, b'"' | b'(' | b')' | b';' | b'@' | b'\\')
     };
-    if !text.bytes().all(plain) {
-        return None;
-    }
-    Name::from_text(text).ok()
+    // `.*` is removed from every question before it is looked up.
+    !text.contains(".*") && text.bytes().all(plain)
 }
 
 /// The zone that holds the record set: its apex and authority records. The serial is left to the
@@ -148,7 +160,7 @@ impl<'a> Names<'a> {
     /// The cut name of a text, or one with a hash in place of the long label if another text was
     /// cut to the same.
     fn cut_name(&mut self, id: NameId, text: &str, form: &str) -> Option<Name> {
-        let name = reachable_name(form)?;
+        let name = reachable_cut_name(text, form)?;
         match self.cut.get(&name) {
             Some(other) if *other != id => {
                 let labels: Vec<String> = text
@@ -196,5 +208,142 @@ impl<'a> Names<'a> {
         // Numbers are not checked for their range there, and reach the wire modulo 2^16.
         let port = u16::try_from(service.port.rem_euclid(1 << 16)).unwrap_or_default();
         Some(Rdata::Srv(0, settings.srv_weight, port, target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::set::Builder;
+    use crate::records::sink::{Rule, Sink};
+    use crate::records::{IpSource, LabelRule, NameServer, SoaSettings};
+
+    fn settings() -> Settings {
+        Settings {
+            domain: "mesos".into(),
+            ip_sources: vec![IpSource::Host],
+            labels: LabelRule::Rfc1123,
+            name_server: NameServer {
+                name: "ns1.mesos.".into(),
+                addresses: Vec::new(),
+            },
+            ttl: 60,
+            srv_weight: 1,
+            soa: SoaSettings {
+                rname: "root.ns1.mesos.".into(),
+                refresh: 60,
+                retry: 600,
+                expire: 86400,
+                minimum: 60,
+            },
+        }
+    }
+
+    fn content(fill: impl FnOnce(&mut Builder)) -> ZoneContent {
+        let mut builder = Builder::default();
+        fill(&mut builder);
+        let set = builder.finish(Defects::default());
+        zone_content(&set, &settings(), &Name::from_text("mesos").unwrap())
+    }
+
+    /// Two tasks whose names and hashes are cut to the same must not share addresses.
+    #[test]
+    fn texts_cut_to_the_same_name_get_different_names() {
+        let long = |last: &str| format!("{}{last}-7f4dq-s1.fw.mesos.", "n".repeat(60));
+        let form = format!("{}-7f4dq-s1.fw.mesos.", "n".repeat(54));
+        let made = content(|builder| {
+            for (last, host) in [("a", 1), ("b", 2)] {
+                let owner = builder.name_cut_for_dns(&long(last), &form);
+                let address = IpAddr::from([10, 0, 0, host]).into();
+                builder.address(owner, &address, Rule::AgentAddress);
+                let service = builder.name(&format!("_{last}._tcp.fw.mesos."));
+                builder.service(service, owner, 80, Rule::ResourcePort);
+            }
+        });
+        let owners: Vec<&Name> = made
+            .rrsets
+            .iter()
+            .filter(|(_, rrset)| rrset.rtype() == Rtype::A)
+            .map(|(owner, _)| owner)
+            .collect();
+        assert_eq!(owners.len(), 2);
+        assert_ne!(owners[0], owners[1]);
+        // Each service leads to its own.
+        for (owner, rrset) in &made.rrsets {
+            if let [Rdata::Srv(_, _, 80, target)] = rrset.data() {
+                let first = owner.to_string().starts_with("_a.");
+                assert_eq!(target, owners[usize::from(!first)]);
+            }
+        }
+        assert!(made.defects.is_empty(), "{}", made.defects);
+    }
+
+    #[test]
+    fn a_target_that_hides_its_port_is_left_out() {
+        let made = content(|builder| {
+            let owner = builder.name("_a._tcp.fw.mesos.");
+            for target in ["a:b.fw.mesos.", "[a.fw.mesos.", "good.fw.mesos."] {
+                let target = builder.name(target);
+                builder.service(owner, target, 80, Rule::DiscoveryPort);
+            }
+        });
+        assert_eq!(made.rrsets.len(), 1);
+        assert_eq!(made.rrsets[0].1.data().len(), 1);
+        assert_eq!(made.defects.count(Defect::ServiceTarget), 2);
+    }
+
+    #[test]
+    fn names_outside_the_zone_are_left_out() {
+        let made = content(|builder| {
+            let owner = builder.name("ns1.example.org.");
+            let address = IpAddr::from([10, 0, 0, 1]).into();
+            builder.address(owner, &address, Rule::NameServer);
+        });
+        assert_eq!(made, ZoneContent::default());
+    }
+
+    /// Accepted there, and impossible to send.
+    #[test]
+    fn a_primary_that_is_no_name_becomes_the_apex() {
+        let mut settings = settings();
+        settings.name_server.name = "a..b.".into();
+        let zone = zone(&settings, true).unwrap();
+        assert_eq!(zone.soa.mname, zone.apex);
+        assert_eq!(zone.soa.rname.to_string(), "root.ns1.mesos.");
+    }
+
+    #[test]
+    fn only_what_a_query_can_match_is_reachable() {
+        for text in [
+            "web.fw.mesos.",
+            "big.dog.fw.mesos.",
+            "_a._tcp.mesos.",
+            "*.mesos.",
+        ] {
+            assert_eq!(reachable_name(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "Web.fw.mesos.",
+            "日.fw.mesos.",
+            "a b.fw.mesos.",
+            r"a\.b.fw.mesos.",
+            "a@b.fw.mesos.",
+            "a.*.fw.mesos.",
+            "a..mesos.",
+            ".mesos.",
+        ] {
+            assert_eq!(reachable_name(text), None, "{text}");
+        }
+        assert_eq!(reachable_name(&format!("{}.mesos.", "a".repeat(64))), None);
+    }
+
+    /// The hash that stands for a long label has only letters that a query can match.
+    #[test]
+    fn a_cut_makes_no_unmatchable_name_reachable() {
+        let form = "ysfqj71189g8nfdd3ozao6ww9y7psurj.fw.mesos.";
+        let long = "日".repeat(30);
+        assert_eq!(reachable_cut_name(&format!("{long}.fw.mesos."), form), None);
+        let long = "a".repeat(90);
+        assert!(reachable_cut_name(&format!("{long}.fw.mesos."), form).is_some());
     }
 }
