@@ -70,7 +70,7 @@ fn write_task(out: &mut String, task: usize, agents: usize, framework: usize) {
         1_450_000_000 + task,
         1_450_000_100 + task
     );
-    if task % 3 == 0 {
+    if task.is_multiple_of(3) {
         let _ = write!(
             out,
             r#","discovery":{{"visibility":"FRAMEWORK","name":"service-{app}","ports":{{"ports":[{{"number":80,"name":"http","protocol":"tcp"}},{{"number":9090,"name":"metrics","protocol":"tcp"}}]}}}}"#
