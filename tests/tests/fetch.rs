@@ -19,9 +19,10 @@ use std::{
 };
 
 use data_encoding::BASE64URL_NOPAD;
+use dns_userspace::config::{Secret, Tls};
 use dns_userspace::mesos::{
-    auth::{Authentication, IamAccount, Secret},
-    fetch::{Cause, ClientCertificate, FetchError, FetchSettings, Fetched, Fetcher, SetupError},
+    auth::{Authentication, IamAccount},
+    fetch::{Cause, FetchError, FetchSettings, Fetched, Fetcher, SetupError},
     leader::Candidates,
     master::MasterAddress,
 };
@@ -330,7 +331,7 @@ async fn basic_credentials_are_sent_and_dropped_on_a_redirect_to_another_place()
     let (leader, follower) = (FakeMaster::start().unwrap(), FakeMaster::start().unwrap());
     let authentication = Authentication::Basic {
         principal: "Aladdin".to_owned(),
-        secret: Secret::new("open sesame"),
+        secret: Secret::new("open sesame".to_owned()),
     };
     let settings = || FetchSettings {
         authentication: authentication.clone(),
@@ -434,10 +435,10 @@ impl Drop for Keys {
     }
 }
 
-fn https(ca_certificates: Option<Vec<u8>>) -> FetchSettings {
+fn https(ca: Option<Vec<u8>>) -> FetchSettings {
     FetchSettings {
         https: true,
-        ca_certificates,
+        tls: Tls { ca, identity: None },
         ..settings()
     }
 }
@@ -450,8 +451,9 @@ async fn https_is_verified_with_a_ca_bundle_and_not_without() {
     others.certificates(&[]);
     let master = FakeMaster::start_https(keys.server(false)).unwrap();
     refresh(https(None), &[&master]).await.unwrap();
-    // A bundle of several, the right one last.
-    let bundle = [others.read("ca.pem"), keys.read("ca.pem")].concat();
+    // A bundle of several, the right one last, and one that is broken.
+    let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
+    let bundle = [others.read("ca.pem"), broken, keys.read("ca.pem")].concat();
     refresh(https(Some(bundle)), &[&master]).await.unwrap();
     let text = refresh(https(Some(others.read("ca.pem"))), &[&master])
         .await
@@ -463,7 +465,7 @@ async fn https_is_verified_with_a_ca_bundle_and_not_without() {
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         let error = Fetcher::new(https(Some(bad.to_vec()))).err().unwrap();
-        assert!(matches!(error, SetupError::CaCertificates(_)), "{error}");
+        assert!(matches!(error, SetupError::CaCertificates), "{error}");
         assert!(
             error.to_string().starts_with("CACertFile parsing failed: "),
             "{error}"
@@ -479,13 +481,16 @@ async fn client_certificate_is_shown_to_a_master_that_asks() {
     let master = FakeMaster::start_https(keys.server(true)).unwrap();
     let with_ca = https(Some(keys.read("ca.pem")));
     assert!(refresh(with_ca.clone(), &[&master]).await.is_err());
-    let certificate = |key: &str| ClientCertificate {
-        certificate: keys.read("client.pem"),
-        key: keys.read(key),
-    };
-    let shown = |key| FetchSettings {
-        client_certificate: Some(certificate(key)),
-        ..with_ca.clone()
+    let shown = |key| {
+        let identity = Some([keys.read("client.pem"), keys.read(key)].concat());
+        let tls = Tls {
+            ca: Some(keys.read("ca.pem")),
+            identity,
+        };
+        FetchSettings {
+            tls,
+            ..with_ca.clone()
+        }
     };
     refresh(shown("client.key"), &[&master]).await.unwrap();
     let error = Fetcher::new(shown("ca.pem")).err().unwrap();

@@ -3,6 +3,7 @@
 //! The file is the `config.json` of mesos-dns with an object `xdp` beside its keys. [`load`] stops
 //! at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
 
+mod follow;
 pub mod host;
 pub mod mesos_dns;
 mod secret;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::mesos_dns::Reading;
 use super::{Authentication, Iam, Secret, Surroundings, tls};
 use crate::mesos::state::{parse_ip, split_host_port};
+use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
 use crate::zones::Name;
 
@@ -34,6 +35,7 @@ pub(super) fn validate(reading: &mut Reading, surroundings: &Surroundings) {
     authentication(reading);
     // What follows is accepted there and then ends the process or cannot work.
     listener(reading);
+    zookeeper(reading);
     let late = std::mem::take(&mut reading.late);
     reading.problems.extend(late);
     warnings(reading);
@@ -88,6 +90,20 @@ fn masters(reading: &mut Reading) {
                 "host:port with a port from 1 to 65535, each once",
             );
         }
+    }
+}
+
+fn zookeeper(reading: &mut Reading) {
+    let zk = reading.config.zk.clone();
+    if zk.is_empty() {
+        return;
+    }
+    if let Err(error) = ZooKeeperTarget::load(&zk) {
+        // What stands before the hosts may be a password.
+        let shown = zk.rsplit_once('@').map(|(_, hosts)| format!("…@{hosts}"));
+        let message = format!("error validating Zk: {error}");
+        let accepted = "zk://host:port,host:port/path, or file:///path of a file that holds it";
+        reading.problem("Zk", &shown.unwrap_or(zk), message, accepted);
     }
 }
 
@@ -371,8 +387,13 @@ fn listener(reading: &mut Reading) {
 fn warnings(reading: &mut Reading) {
     let config = &reading.config;
     let mut warnings = Vec::new();
-    if config.mesos_https_on && config.tls.ca.is_none() {
-        warnings.push("MesosHTTPSOn without CACertFile: masters are not verified".to_owned());
+    let login_by_https = match &config.authentication {
+        Authentication::Iam(iam) => iam.login_endpoint.starts_with("https:"),
+        Authentication::None | Authentication::Basic => false,
+    };
+    if (config.mesos_https_on || login_by_https) && config.tls.ca.is_none() {
+        let warning = "https without CACertFile: masters and the login service are not verified";
+        warnings.push(warning.to_owned());
     }
     for (key, name) in [
         ("SOAMname", &config.soa_mname),

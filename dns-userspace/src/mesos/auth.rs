@@ -1,8 +1,7 @@
 //! How a fetch proves who it is: basic authentication, or a token from DC/OS IAM.
 //!
-//! Secrets are masked in `Debug` and appear in no error.
+//! Secrets appear in no error.
 
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -13,6 +12,8 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use tokio::sync::Mutex;
+
+use crate::config::Secret;
 
 /// How long the assertion sent to the login endpoint is valid, as in mesos-dns.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(3600);
@@ -49,28 +50,6 @@ pub struct IamAccount {
     pub login_endpoint: String,
 }
 
-/// A text that `Debug` does not show.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Gives the text itself; for use on the wire only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// An RSA key that cannot sign.
 #[derive(Debug, thiserror::Error)]
 #[error("private_key of the IAM account cannot be used: {0}")]
@@ -102,7 +81,7 @@ impl Authenticator {
         match self {
             Self::None => Ok((request, false)),
             Self::Basic { principal, secret } => {
-                Ok((request.basic_auth(principal, Some(secret.reveal())), false))
+                Ok((request.basic_auth(principal, Some(secret.expose())), false))
             }
             Self::Iam(iam) => {
                 let (header, reused) = iam.token(client).await?;
@@ -138,7 +117,7 @@ struct Token {
 
 impl Iam {
     fn new(account: IamAccount) -> Result<Self, KeyError> {
-        let der = PrivateKeyDer::from_pem_slice(account.private_key.reveal().as_bytes())
+        let der = PrivateKeyDer::from_pem_slice(account.private_key.expose().as_bytes())
             .map_err(|_| KeyError("it is no PEM private key".to_owned()))?;
         let key = match &der {
             PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
@@ -279,11 +258,11 @@ mod tests {
     fn secrets_are_not_shown() {
         let basic = Authentication::Basic {
             principal: "p".to_owned(),
-            secret: Secret::new("hunter2"),
+            secret: Secret::new("hunter2".to_owned()),
         };
         let iam = Authentication::Iam(IamAccount {
             uid: "u".to_owned(),
-            private_key: Secret::new("hunter2"),
+            private_key: Secret::new("hunter2".to_owned()),
             login_endpoint: "http://h".to_owned(),
         });
         assert!(!format!("{basic:?}{iam:?}").contains("hunter2"));
@@ -293,7 +272,7 @@ mod tests {
     fn key_that_cannot_sign_is_refused_without_being_shown() {
         let account = |key: &str| IamAccount {
             uid: "u".to_owned(),
-            private_key: Secret::new(key),
+            private_key: Secret::new(key.to_owned()),
             login_endpoint: "http://h".to_owned(),
         };
         for key in [

@@ -7,12 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{CONNECTION, CONTENT_TYPE, USER_AGENT};
 use reqwest::{Client, StatusCode};
-use tracing::warn;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::auth::{Authentication, Authenticator, KeyError};
 use super::leader::Candidates;
 use super::master::MasterAddress;
 use super::state_leader::leader_of;
+use crate::config::Tls;
 
 /// Redirects followed before a fetch fails, as in mesos-dns.
 const MAX_REDIRECTS: usize = 10;
@@ -26,11 +29,9 @@ const MAX_RESERVED_OCTETS: u64 = 64 << 20;
 pub struct FetchSettings {
     /// `MesosHTTPSOn`: https to the masters.
     pub https: bool,
-    /// Content of `CACertFile`: PEM certificates that may sign a master's. Without it, https is
+    /// Certificates to verify masters with, and the one to show them. Without the former, https is
     /// not verified, as in mesos-dns.
-    pub ca_certificates: Option<Vec<u8>>,
-    /// The certificate shown to masters that ask for one.
-    pub client_certificate: Option<ClientCertificate>,
+    pub tls: Tls,
     /// What is sent to prove who we are.
     pub authentication: Authentication,
     /// `StateTimeoutSeconds`: bound of one request, from connecting to the last octet.
@@ -43,8 +44,7 @@ impl Default for FetchSettings {
     fn default() -> Self {
         Self {
             https: false,
-            ca_certificates: None,
-            client_certificate: None,
+            tls: Tls::default(),
             authentication: Authentication::None,
             timeout: Duration::from_secs(300),
             max_body_octets: 512 << 20,
@@ -52,27 +52,12 @@ impl Default for FetchSettings {
     }
 }
 
-/// Contents of `CertFile` and `KeyFile`.
-#[derive(Clone)]
-pub struct ClientCertificate {
-    /// PEM certificate chain, the leaf first.
-    pub certificate: Vec<u8>,
-    /// PEM private key.
-    pub key: Vec<u8>,
-}
-
-impl fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientCertificate(***)")
-    }
-}
-
 /// Settings no fetcher can be made from.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The CA bundle is not PEM, holds no certificate, or one that is malformed.
-    #[error("CACertFile parsing failed: {0}")]
-    CaCertificates(String),
+    /// The CA bundle holds no certificate that can be used.
+    #[error("CACertFile parsing failed: no usable certificate in it")]
+    CaCertificates,
     /// The client's certificate or key is malformed, or they do not belong together.
     #[error("CertFile and KeyFile cannot be used: {0}")]
     ClientCertificate(String),
@@ -176,7 +161,7 @@ struct Reply {
 }
 
 impl Fetcher {
-    /// Makes a fetcher; warns once if https is on without a CA bundle.
+    /// Makes a fetcher. Unverified https is warned of where the configuration is read.
     ///
     /// # Errors
     ///
@@ -193,39 +178,21 @@ impl Fetcher {
             .pool_max_idle_per_host(0)
             .timeout(settings.timeout)
             .connect_timeout(settings.timeout.min(CONNECT_TIMEOUT));
-        if let Some(pem) = &settings.ca_certificates {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| SetupError::CaCertificates(causes(error)))?;
-            if certificates.is_empty() {
-                return Err(SetupError::CaCertificates(
-                    "no certificate in it".to_owned(),
-                ));
-            }
-            builder = builder.tls_certs_only(certificates);
+        if let Some(pem) = &settings.tls.ca {
+            builder = builder.tls_certs_only(authorities(pem)?);
         } else {
-            let login_by_https = match &settings.authentication {
-                Authentication::Iam(account) => account.login_endpoint.starts_with("https:"),
-                _ => false,
-            };
-            if settings.https || login_by_https {
-                warn!(
-                    "https without CACertFile: the certificate of the other side is not verified"
-                );
-            }
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
-        if let Some(ClientCertificate { certificate, key }) = &settings.client_certificate {
-            let pem = [certificate, b"\n".as_slice(), key].concat();
-            let identity = reqwest::Identity::from_pem(&pem)
+        if let Some(pem) = &settings.tls.identity {
+            let identity = reqwest::Identity::from_pem(pem)
                 .map_err(|error| SetupError::ClientCertificate(causes(error)))?;
             builder = builder.identity(identity);
         }
         let client = builder.build().map_err(|error| {
             let text = causes(error);
-            match (&settings.client_certificate, &settings.ca_certificates) {
-                (Some(_), _) => SetupError::ClientCertificate(text),
-                (None, Some(_)) => SetupError::CaCertificates(text),
-                (None, None) => SetupError::Client(text),
+            match &settings.tls.identity {
+                Some(_) => SetupError::ClientCertificate(text),
+                None => SetupError::Client(text),
             }
         })?;
         Ok(Self {
@@ -377,6 +344,19 @@ impl Reply {
             .is_some_and(|place| place.same_place(master))
             || self.peer.is_some_and(|peer| master.is_at(peer))
     }
+}
+
+/// The certificates of a bundle; those that cannot be used are left out, as in mesos-dns.
+fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, SetupError> {
+    let usable: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .filter_map(Result::ok)
+        .filter(|der| RootCertStore::empty().add(der.clone()).is_ok())
+        .filter_map(|der| reqwest::Certificate::from_der(&der).ok())
+        .collect();
+    if usable.is_empty() {
+        return Err(SetupError::CaCertificates);
+    }
+    Ok(usable)
 }
 
 /// The error and its causes in one line, without the URL, which may hold a user's password.

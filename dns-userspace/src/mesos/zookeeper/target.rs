@@ -80,6 +80,21 @@ fn server(text: &str) -> Option<(String, u16)> {
 }
 
 impl ZooKeeperTarget {
+    /// Reads the `Zk` key: a URL as [`from_str`](Self::from_str) takes it, or `file:///path` of a
+    /// file that holds one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or the text is no such URL.
+    pub fn load(text: &str) -> Result<Self, TargetError> {
+        match text.trim().strip_prefix("file://") {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| TargetError(format!("{path}: {error}")))?
+                .parse(),
+            None => text.parse(),
+        }
+    }
+
     /// The full path of a node in the directory.
     pub(super) fn child(&self, name: &str) -> String {
         format!("{}/{name}", self.path.trim_end_matches('/'))
