@@ -4,12 +4,12 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{CONNECTION, CONTENT_TYPE, USER_AGENT};
 use reqwest::{Client, StatusCode};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio_util::bytes::Bytes;
 
 use super::auth::{Authentication, Authenticator, KeyError};
 use super::leader::Candidates;

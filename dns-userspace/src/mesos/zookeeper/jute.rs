@@ -4,7 +4,7 @@
 //!
 //! The layouts are those of `zookeeper.jute` in ZooKeeper 3.8.
 
-use bytes::{Buf, Bytes};
+use tokio_util::bytes::{Buf, Bytes};
 
 /// Transaction id of a reply that is a watch event.
 pub(super) const EVENT_XID: i32 = -1;
