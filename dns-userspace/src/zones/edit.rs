@@ -1,11 +1,11 @@
 //! The one writer: takes content, whole zones or single names, and gives out the next snapshot
 //! with the difference to the last.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::diff::SerialStep;
-use super::hash::owner_hash;
+use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
 use super::table::Table;
 use super::{
@@ -29,6 +29,8 @@ pub enum EditError {
     OutsideZones(Name),
 }
 
+type Touched = HashMap<Name, Option<Arc<Node>>, OwnerHasher>;
+
 /// Holds the content of all zones and brings it forward, change by change.
 ///
 /// Changes are gathered by [`replace`](Self::replace) and [`set`](Self::set) and appear together
@@ -37,12 +39,14 @@ pub struct Editor {
     seed: u64,
     encoder: Arc<dyn Encoder>,
     zones: Vec<Arc<Zone>>,
-    /// For each zone every name that has a node, with the number of names one label below it: a
-    /// name without RRsets exists as long as that number is not zero (RFC 8020, section 2).
-    names: Vec<HashMap<Name, u32>>,
+    /// How many names are one label below a name, for those with any: a name without RRsets exists
+    /// as long as it is in here (RFC 8020, section 2).
+    children: HashMap<Name, u32, OwnerHasher>,
+    /// How many nodes are cuts; most often none, and then nothing is hidden.
+    cuts: usize,
     table: Table,
     /// The nodes that changes since the last commit began with.
-    touched: HashMap<Name, Option<Arc<Node>>>,
+    touched: Touched,
     zones_touched: bool,
     snapshot: Arc<Snapshot>,
 }
@@ -66,10 +70,11 @@ impl Editor {
         let mut editor = Self {
             seed,
             encoder,
-            names: vec![HashMap::new(); zones.len()],
+            children: HashMap::with_hasher(OwnerHasher::new(seed)),
+            cuts: 0,
             zones: Vec::with_capacity(zones.len()),
             table: Table::new(),
-            touched: HashMap::new(),
+            touched: HashMap::with_hasher(OwnerHasher::new(seed)),
             zones_touched: true,
             snapshot: Arc::new(Snapshot::empty(seed)),
         };
@@ -87,7 +92,10 @@ impl Editor {
         }
         // A zone inside another of ours makes its ancestors exist there.
         for apex in apexes {
-            editor.adopt(&apex);
+            let parent = apex.parent();
+            if let Some(above) = parent.and_then(|parent| editor.zone_of(&parent)) {
+                editor.adopt(above, &apex);
+            }
         }
         editor.publish();
         for node in editor.snapshot.nodes() {
@@ -115,19 +123,25 @@ impl Editor {
         content: Vec<(Name, Rrset)>,
     ) -> Result<usize, EditError> {
         let zone = self.index_of(apex)?;
-        let mut wanted: HashMap<Name, Vec<Rrset>> = HashMap::with_capacity(content.len() / 2);
-        let mut outside = 0;
+        let given = content.len();
+        let mut sorted: Vec<(u64, Name, Rrset)> = Vec::with_capacity(given);
         for (name, rrset) in content {
             if self.zone_of(&name) == Some(zone) {
-                wanted.entry(name).or_default().push(rrset);
-            } else {
-                outside += 1;
+                sorted.push((owner_hash(self.seed, name.wire()), name, rrset));
             }
         }
-        for gone in self.names_not_in(zone, &wanted) {
+        let outside = given - sorted.len();
+        // In the table's own order, so that one walk of each finds what differs.
+        sorted.sort_unstable_by(|a, b| (a.0, a.1.wire()).cmp(&(b.0, b.1.wire())));
+        for gone in self.not_in(zone, &sorted) {
             self.put(zone, &gone, Vec::new());
         }
-        for (name, rrsets) in wanted {
+        let mut rest = sorted.into_iter().peekable();
+        while let Some((hash, name, rrset)) = rest.next() {
+            let mut rrsets = vec![rrset];
+            while let Some((_, _, more)) = rest.next_if(|next| next.0 == hash && next.1 == name) {
+                rrsets.push(more);
+            }
             self.put(zone, &name, rrsets);
         }
         self.set_complete(zone, true);
@@ -161,20 +175,37 @@ impl Editor {
     /// nodes encoded, and makes the next snapshot. Without a difference the snapshot stays the
     /// same one. `now` is the unix time in seconds.
     pub fn commit(&mut self, now: u32) -> Diff {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.retain(|name, before| !self.restore_if_same(name, before.as_ref()));
         let mut diff = Diff::default();
-        for zone in self.zones_of(&touched) {
-            let Some(step) = self.advance_serial(zone, now) else {
+        let mut apexes: HashMap<ZoneIndex, Arc<Node>> = HashMap::new();
+        let mut zones = BTreeSet::new();
+        for (name, before) in self.take_touched() {
+            let after = self.node(&name).cloned();
+            let Some(node) = after.as_ref().or(before.as_ref()) else {
                 continue;
             };
-            diff.serials.push(step);
+            if let (Some(before), Some(after)) = (&before, &after)
+                && before.says_the_same(after)
+            {
+                // The node from before has its blob already.
+                let hash = owner_hash(self.seed, name.wire());
+                self.table.insert(hash, Arc::clone(before));
+                continue;
+            }
+            zones.insert(node.zone());
+            match before {
+                Some(before) if before.is_apex() => {
+                    apexes.insert(before.zone(), before);
+                }
+                before => diff.note(before.as_ref(), after.as_ref()),
+            }
         }
-        for (name, before) in std::mem::take(&mut self.touched) {
-            touched.entry(name).or_insert(before);
-        }
-        for (name, before) in &touched {
-            diff.note(before.as_ref(), self.node(name));
+        for zone in zones {
+            let Some(apex) = self.zone(zone).map(|zone| zone.apex.clone()) else {
+                continue;
+            };
+            let before = apexes.remove(&zone).or_else(|| self.node(&apex).cloned());
+            diff.serials.extend(self.advance_serial(zone, now));
+            diff.note(before.as_ref(), self.node(&apex));
         }
         if !diff.is_empty() || self.zones_touched {
             self.publish();
@@ -183,6 +214,11 @@ impl Editor {
             }
         }
         diff
+    }
+
+    fn take_touched(&mut self) -> Touched {
+        let empty = HashMap::with_hasher(OwnerHasher::new(self.seed));
+        std::mem::replace(&mut self.touched, empty)
     }
 
     fn publish(&mut self) {
@@ -218,27 +254,27 @@ impl Editor {
             .map(|(index, _)| ZoneIndex(index))
     }
 
-    fn names_of(&mut self, zone: ZoneIndex) -> Option<&mut HashMap<Name, u32>> {
-        self.names.get_mut(usize::from(zone.0))
-    }
-
     fn node(&self, name: &Name) -> Option<&Arc<Node>> {
         self.table
             .get(owner_hash(self.seed, name.wire()), name.wire())
     }
 
-    /// The names with content in `zone` that `wanted` does not speak of.
-    fn names_not_in(&self, zone: ZoneIndex, wanted: &HashMap<Name, Vec<Rrset>>) -> Vec<Name> {
-        let names = self.names.get(usize::from(zone.0)).into_iter().flatten();
-        names
-            .map(|(name, _)| name)
-            .filter(|name| !wanted.contains_key(*name))
-            .filter(|name| {
-                self.node(name)
-                    .is_some_and(|node| !node.is_empty_non_terminal())
-            })
-            .cloned()
-            .collect()
+    /// The names with content in `zone` that `sorted` does not speak of.
+    fn not_in(&self, zone: ZoneIndex, sorted: &[(u64, Name, Rrset)]) -> Vec<Name> {
+        let mut rest = sorted;
+        let mut gone = Vec::new();
+        for (hash, node) in self.table.entries() {
+            if node.zone() != zone || node.is_empty_non_terminal() {
+                continue;
+            }
+            let before = rest.iter().take_while(|one| one.0 < hash).count();
+            rest = rest.get(before..).unwrap_or_default();
+            let mut equal = rest.iter().take_while(|one| one.0 == hash);
+            if !equal.any(|one| one.1 == *node.owner()) {
+                gone.push(node.owner().clone());
+            }
+        }
+        gone
     }
 
     fn set_complete(&mut self, index: ZoneIndex, complete: bool) {
@@ -260,28 +296,24 @@ impl Editor {
         }
         let rrsets = tidy(rrsets);
         let before = self.node(name).cloned();
-        let has_children = self
-            .names_of(zone)
-            .and_then(|names| names.get(name))
-            .is_some_and(|&children| children > 0);
-        if rrsets.is_empty() && !has_children {
-            if before.is_some() {
-                self.remove(zone, name);
-                self.disown(name);
-                self.hide_or_show_below(zone, name, before.as_deref());
-            }
-            return;
-        }
         if before
             .as_ref()
             .is_some_and(|node| *node.rrsets() == *rrsets)
         {
             return;
         }
-        if before.is_none() {
-            self.adopt(name);
+        if rrsets.is_empty() && !self.children.contains_key(name) {
+            if before.is_some() {
+                self.remove(name, before.as_ref());
+                self.disown(name);
+                self.hide_or_show_below(zone, name, before.as_deref());
+            }
+            return;
         }
-        self.write(zone, name, rrsets, false);
+        if before.is_none() {
+            self.adopt(zone, name);
+        }
+        self.write(zone, name, rrsets, false, before.as_ref());
         self.hide_or_show_below(zone, name, before.as_deref());
     }
 
@@ -302,92 +334,100 @@ impl Editor {
         {
             return;
         }
-        self.write(index, &zone.apex, rrsets, true);
+        self.write(index, &zone.apex, rrsets, true, before.as_ref());
         self.hide_or_show_below(index, &zone.apex, before.as_deref());
     }
 
-    fn write(&mut self, zone: ZoneIndex, name: &Name, rrsets: Box<[Rrset]>, apex: bool) {
-        let hash = owner_hash(self.seed, name.wire());
-        let before = self.table.get(hash, name.wire()).cloned();
-        // The owner in the node, in the set of names and in the changes is one allocation.
-        let owner = before
-            .as_ref()
-            .map_or_else(|| name.clone(), |node| node.owner().clone());
+    fn write(
+        &mut self,
+        zone: ZoneIndex,
+        name: &Name,
+        rrsets: Box<[Rrset]>,
+        apex: bool,
+        before: Option<&Arc<Node>>,
+    ) {
+        // The owner in the node and in the maps is one allocation.
+        let owner = before.map_or(name, |node| node.owner()).clone();
         let occluded = !apex && self.is_below_cut(name);
-        self.touched.entry(owner.clone()).or_insert(before);
-        if let Some(names) = self.names_of(zone) {
-            names.entry(owner.clone()).or_insert(0);
-        }
+        self.note(&owner, before);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
+        self.cuts += usize::from(node.is_cut());
+        self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
+        let hash = owner_hash(self.seed, name.wire());
         self.table.insert(hash, Arc::new(node));
     }
 
-    fn remove(&mut self, zone: ZoneIndex, name: &Name) {
+    fn remove(&mut self, name: &Name, before: Option<&Arc<Node>>) {
+        self.note(name, before);
+        self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
         let hash = owner_hash(self.seed, name.wire());
-        let before = self.table.get(hash, name.wire()).cloned();
-        self.touched.entry(name.clone()).or_insert(before);
-        if let Some(names) = self.names_of(zone) {
-            names.remove(name);
-        }
         self.table.remove(hash, name.wire());
     }
 
+    fn note(&mut self, name: &Name, before: Option<&Arc<Node>>) {
+        self.touched
+            .entry(name.clone())
+            .or_insert_with(|| before.cloned());
+    }
+
     fn is_below_cut(&self, name: &Name) -> bool {
-        let parent = name.parent().and_then(|parent| self.node(&parent).cloned());
+        if self.cuts == 0 {
+            return false;
+        }
+        let parent = name.suffixes().nth(1);
+        let parent = parent.and_then(|wire| self.table.get(owner_hash(self.seed, wire), wire));
         parent.is_some_and(|parent| parent.is_cut() || parent.is_occluded())
     }
 
     /// Counts `child` with its parent, and makes the ancestors exist that do not yet. An apex has
     /// a node before anything is below it, so that is where the walk ends.
-    fn adopt(&mut self, child: &Name) {
+    fn adopt(&mut self, zone: ZoneIndex, child: &Name) {
         let mut missing = Vec::new();
-        let mut next = child.parent();
-        while let Some(name) = next {
-            let Some(zone) = self.zone_of(&name) else {
-                break;
-            };
-            if let Some(children) = self.names_of(zone).and_then(|names| names.get_mut(&name)) {
+        for wire in child.suffixes().skip(1) {
+            if let Some(children) = self.children.get_mut(wire) {
                 *children += 1;
                 break;
             }
-            next = name.parent();
-            missing.push((zone, name));
+            let Ok(name) = Name::from_wire(wire) else {
+                break;
+            };
+            let exists = self.node(&name).is_some();
+            self.children.insert(name.clone(), 1);
+            if exists {
+                break;
+            }
+            missing.push(name);
         }
         // From the top, since whether a name is hidden depends on its parent.
-        for (zone, name) in missing.into_iter().rev() {
-            self.write(zone, &name, Box::default(), false);
-            if let Some(children) = self.names_of(zone).and_then(|names| names.get_mut(&name)) {
-                *children = 1;
-            }
+        for name in missing.into_iter().rev() {
+            self.write(zone, &name, Box::default(), false, None);
         }
     }
 
     /// Undoes [`adopt`](Self::adopt) for a child that is gone: ancestors that neither have RRsets
     /// nor other children go too.
     fn disown(&mut self, child: &Name) {
-        let mut next = child.parent();
-        while let Some(name) = next {
-            let Some(zone) = self.zone_of(&name) else {
-                return;
-            };
-            let Some(children) = self.names_of(zone).and_then(|names| names.get_mut(&name)) else {
+        for wire in child.suffixes().skip(1) {
+            let Some(children) = self.children.get_mut(wire) else {
                 return;
             };
             *children = children.saturating_sub(1);
-            let in_use = *children > 0;
-            if in_use
-                || self
-                    .node(&name)
-                    .is_some_and(|node| !node.is_empty_non_terminal())
-            {
+            if *children > 0 {
                 return;
             }
-            self.remove(zone, &name);
-            next = name.parent();
+            self.children.remove(wire);
+            let hash = owner_hash(self.seed, wire);
+            let Some(node) = self.table.get(hash, wire).cloned() else {
+                return;
+            };
+            if !node.is_empty_non_terminal() {
+                return;
+            }
+            self.remove(node.owner(), Some(&node));
         }
     }
 
-    /// Rewrites the names below `name` when it became or ceased to be a cut. Walks the whole zone,
+    /// Rewrites the names below `name` when it became or ceased to be a cut. Walks the whole table,
     /// which is fine since cuts come from the operator and not from tasks.
     fn hide_or_show_below(&mut self, zone: ZoneIndex, name: &Name, before: Option<&Node>) {
         let was_cut = before.is_some_and(Node::is_cut);
@@ -395,13 +435,12 @@ impl Editor {
         if was_cut == is_cut {
             return;
         }
-        let Some(names) = self.names_of(zone) else {
-            return;
-        };
-        let mut below: Vec<Name> = names
-            .keys()
-            .filter(|other| *other != name && other.is_at_or_below(name))
-            .cloned()
+        let mut below: Vec<Name> = self
+            .table
+            .nodes()
+            .filter(|node| node.zone() == zone && node.owner() != name)
+            .filter(|node| node.owner().is_at_or_below(name))
+            .map(|node| node.owner().clone())
             .collect();
         below.sort_by_key(|other| other.wire().len());
         for other in below {
@@ -409,34 +448,9 @@ impl Editor {
                 continue;
             };
             if node.is_occluded() != self.is_below_cut(&other) {
-                self.write(zone, &other, node.rrsets().into(), false);
+                self.write(zone, &other, node.rrsets().into(), false, Some(&node));
             }
         }
-    }
-
-    /// Whether `name` says what it said before the changes; the node from before, with its blob,
-    /// is put back then.
-    fn restore_if_same(&mut self, name: &Name, before: Option<&Arc<Node>>) -> bool {
-        match (before, self.node(name)) {
-            (None, None) => true,
-            (Some(before), Some(after)) if before.says_the_same(after) => {
-                let hash = owner_hash(self.seed, name.wire());
-                self.table.insert(hash, Arc::clone(before));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn zones_of(&self, touched: &HashMap<Name, Option<Arc<Node>>>) -> Vec<ZoneIndex> {
-        let mut zones: Vec<ZoneIndex> = touched
-            .iter()
-            .filter_map(|(name, before)| before.as_ref().or_else(|| self.node(name)))
-            .map(|node| node.zone())
-            .collect();
-        zones.sort_unstable();
-        zones.dedup();
-        zones
     }
 
     fn advance_serial(&mut self, index: ZoneIndex, now: u32) -> Option<SerialStep> {

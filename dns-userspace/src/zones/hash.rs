@@ -1,5 +1,7 @@
 //! The keyed hash under which a name is found: the same number in user space and in the BPF index.
 
+use std::hash::{BuildHasher, Hasher};
+
 /// Hashes an owner name in folded wire form (the form of [`Name::wire`](super::Name::wire)).
 ///
 /// `seed` is drawn once per process, so that a tenant who chooses task names cannot aim at one
@@ -19,4 +21,35 @@ pub fn owner_hash(seed: u64, wire: &[u8]) -> u64 {
     state ^= wire.len() as u64;
     state = state.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state ^ (state >> 32)
+}
+
+/// The same hash for the editor's own maps; `HashMap`'s default is slower and no safer here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnerHasher(u64);
+
+impl OwnerHasher {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+}
+
+impl BuildHasher for OwnerHasher {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for OwnerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        self.0 = owner_hash(self.0, octets);
+    }
+
+    /// The length that precedes a slice; [`owner_hash`] has it in.
+    fn write_usize(&mut self, _: usize) {}
 }

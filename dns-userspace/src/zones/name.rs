@@ -1,5 +1,6 @@
 //! Domain names in lower-case wire form, the one form that zones, answers and the kernel compare.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -202,6 +203,13 @@ impl Name {
             }
         }
         at == offset
+    }
+}
+
+/// A map by name can be asked with a wire form: both hash and compare as the octets.
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        self.wire()
     }
 }
 

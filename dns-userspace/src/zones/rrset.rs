@@ -192,7 +192,7 @@ impl fmt::Display for Rdata {
 pub struct Rrset {
     rtype: Rtype,
     ttl: u32,
-    data: Vec<Rdata>,
+    data: Box<[Rdata]>,
 }
 
 impl Rrset {
@@ -202,23 +202,22 @@ impl Rrset {
         data.retain(|one| one.rtype() == rtype);
         data.sort_unstable();
         data.dedup();
-        data.shrink_to_fit();
-        Self { rtype, ttl, data }
+        Self {
+            rtype,
+            ttl,
+            data: data.into_boxed_slice(),
+        }
     }
 
     /// Adds the data of `other`; the lower TTL holds for all (RFC 2181, section 5.2).
     pub(super) fn merge(&mut self, other: &Self) {
-        self.data.extend_from_slice(&other.data);
-        *self = Self::new(
-            self.rtype,
-            self.ttl.min(other.ttl),
-            std::mem::take(&mut self.data),
-        );
+        let data = [&*self.data, &*other.data].concat();
+        *self = Self::new(self.rtype, self.ttl.min(other.ttl), data);
     }
 
     /// Drops all data but the first.
     pub(super) fn keep_first(&mut self) {
-        self.data.truncate(1);
+        self.data = self.data.iter().take(1).cloned().collect();
     }
 
     /// The type of every record.
