@@ -1,2 +1,29 @@
-//! The contract between kernel and user space.
+//! The contract between the XDP program and user space, and the one responder that both run.
+//!
+//! Layout rules of everything that crosses the border:
+//! * fields have explicit sizes, no padding, no `bool`, no `enum`;
+//! * an answer is stored as it goes on the wire, in network byte order; numbers that only we read
+//!   are little-endian, which is also what the XDP program's target (`bpfel`) is;
+//! * a blob is immutable once its reference has been published.
+//!
+//! Nothing here allocates, panics or knows a socket. [`respond()`] takes any [`Message`] and any
+//! [`Table`]; the XDP program and the UDP server call the same function, so that they cannot
+//! disagree.
+
 #![no_std]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod blob;
+pub mod name;
+pub mod policy;
+pub mod question;
+pub mod respond;
+pub mod sum;
+pub mod verdict;
+pub mod wire;
+
+pub use blob::{Blob, Table};
+pub use policy::Policy;
+pub use respond::{Message, respond};
+pub use sum::Sums;
+pub use verdict::Verdict;

@@ -1,18 +1,90 @@
-//! The data plane.
+//! The data plane: an XDP program that answers DNS queries at the NIC and passes everything else
+//! up untouched.
+//!
+//! `mesos_xdns` answers; `pass` does nothing and belongs on the far end of a veth pair, which
+//! delivers XDP_TX frames only to a peer with a program; `reflect` sends every DNS packet back
+//! unread, which is the speed that no answer can beat.
+
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod checksum;
+mod frame;
+mod maps;
+mod packet;
 
-/// Passes every packet.
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use dns_common::{Verdict, respond};
+
+use crate::frame::Frame;
+use crate::maps::Answers;
+use crate::packet::Packet;
+
+/// Answers what it can.
 #[xdp]
-pub fn pass(_ctx: XdpContext) -> u32 {
+pub fn mesos_xdns(context: XdpContext) -> u32 {
+    let verdict = match answer(Packet::new(context.ctx)) {
+        Ok(verdict) | Err(verdict) => verdict,
+    };
+    maps::count(verdict);
+    match verdict {
+        Verdict::Answered | Verdict::NoData | Verdict::NxDomain | Verdict::Truncated => {
+            xdp_action::XDP_TX
+        }
+        Verdict::NotIp
+        | Verdict::OtherHost
+        | Verdict::IpOptions
+        | Verdict::NotDns
+        | Verdict::Length
+        | Verdict::NotLocal
+        | Verdict::Source
+        | Verdict::Checksum
+        | Verdict::Lease
+        | Verdict::NotQuery
+        | Verdict::Counts
+        | Verdict::Malformed
+        | Verdict::Class
+        | Verdict::Edns
+        | Verdict::MetaType
+        | Verdict::Miss
+        | Verdict::Collision
+        | Verdict::TooBig
+        | Verdict::Resize => xdp_action::XDP_PASS,
+        Verdict::Broken => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn answer(packet: Packet) -> Result<Verdict, Verdict> {
+    let answers = Answers::open()?;
+    let mut frame = Frame::read(packet, answers.policy())?;
+    Ok(respond(&mut frame, &answers))
+}
+
+/// Lets everything through.
+#[xdp]
+pub fn pass(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {
-        core::hint::spin_loop();
+/// Sends DNS packets back with their addresses swapped and QR set, unread.
+#[xdp]
+pub fn reflect(context: XdpContext) -> u32 {
+    match frame::reflect(Packet::new(context.ctx)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_PASS,
     }
 }
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

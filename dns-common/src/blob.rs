@@ -1,0 +1,260 @@
+//! A name's finished answers: one immutable value, read in place by the kernel and by user space.
+//!
+//! ```text
+//!  0  name octets        u8    wire form, root label included
+//!  1  entries            u8    of the directory
+//!  2  zone               u8    index of the zone, for its SOA
+//!  3  flags              u8    [`flags`]
+//!  4  apex offset        u8    where the zone's name starts within the name
+//!  5  reserved           [u8; 3]
+//!  8  name               folded, filled up with zeros to a multiple of eight octets
+//!     directory          `entries` times 16 octets, see [`Entry`]
+//!     bodies             finished records
+//! ```
+//!
+//! The body of an entry is `head`, then the rotating records, written twice if there are several,
+//! then `tail`. The records that rotate can thus be copied from any first record in one piece.
+//! `head` holds a CNAME chain, `tail` the authority and additional records. Owner names point at
+//! the question or are spelled out, never at a record that rotates.
+//!
+//! Where the rotating records differ in size, the octets right before the body list the start of
+//! each, as little-endian u16 relative to the first.
+
+/// Octets before the name.
+pub const NAME_AT: u32 = 8;
+/// Octets of a directory entry.
+pub const ENTRY_OCTETS: u32 = 16;
+/// The most entries of a directory.
+pub const MAX_ENTRIES: u32 = 12;
+/// The most octets of a blob: those of a page of the map it lives in.
+pub const MAX_OCTETS: u32 = 4096;
+/// Blobs start at multiples of this within their page.
+pub const SLOT_OCTETS: u32 = 64;
+/// The most zones.
+pub const MAX_ZONES: u32 = 64;
+/// The type of an entry that stands for every type not listed before it: what a CNAME gives.
+pub const ANY_OTHER_TYPE: u16 = 0;
+
+/// Bits of the blob's flags.
+pub mod flags {
+    /// Responses carry RA=1.
+    pub const RA: u8 = 1;
+    /// Nothing below this name may be denied: a delegation, a DNAME or a wildcard governs it.
+    pub const OPAQUE: u8 = 2;
+    /// Only a rendezvous for what lies below; a question for the name itself goes up.
+    pub const PASS: u8 = 4;
+    /// On the SOA of a zone: all of the zone's names are known, so a name not found does not exist.
+    pub const COMPLETE: u8 = 8;
+}
+
+/// Reads one blob.
+pub trait Blob: Copy {
+    /// Eight octets at `at`, little-endian. `None` past the end.
+    fn load_u64(&self, at: u32) -> Option<u64>;
+    /// Four times eight octets at `at`, little-endian. `None` past the end.
+    fn load_chunk(&self, at: u32) -> Option<[u64; 4]>;
+    /// Two octets at `at`, little-endian. `None` past the end.
+    fn load_u16(&self, at: u32) -> Option<u16>;
+}
+
+/// Finds blobs.
+pub trait Table {
+    /// How a blob is read.
+    type Blob: Blob;
+    /// The key of the name hash.
+    fn seed(&self) -> u64;
+    /// The most octets of a response over UDP.
+    fn max_udp(&self) -> u32;
+    /// Whether an answer that does not fit is answered with TC=1.
+    fn truncates(&self) -> bool;
+    /// The blob whose owner name has this hash. The caller compares the name.
+    fn find(&self, hash: u64) -> Option<Self::Blob>;
+    /// The SOA record that denies names and types of a zone: a blob without a name, whose one
+    /// entry has the record, less its owner, as its tail. `None` if the zone denies nothing.
+    fn soa(&self, zone: u8) -> Option<Self::Blob>;
+}
+
+/// The first eight octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head(u64);
+
+impl Head {
+    /// Packs the fields.
+    #[must_use]
+    pub const fn new(name_octets: u8, entries: u8, zone: u8, flags: u8, apex_offset: u8) -> Self {
+        Self(u64::from_le_bytes([name_octets, entries, zone, flags, apex_offset, 0, 0, 0]))
+    }
+
+    /// Reads what [`Self::get`] gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// As stored.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Octets of the name in wire form.
+    #[inline(always)]
+    #[must_use]
+    pub const fn name_octets(self) -> u32 {
+        (self.0 & 0xff) as u32
+    }
+
+    /// Entries of the directory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entries(self) -> u32 {
+        ((self.0 >> 8) & 0xff) as u32
+    }
+
+    /// Index of the zone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn zone(self) -> u8 {
+        ((self.0 >> 16) & 0xff) as u8
+    }
+
+    /// See [`flags`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn flags(self) -> u8 {
+        ((self.0 >> 24) & 0xff) as u8
+    }
+
+    /// Where the zone's name starts within the name.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apex_offset(self) -> u32 {
+        ((self.0 >> 32) & 0xff) as u32
+    }
+
+    /// Where the directory starts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn directory_at(self) -> u32 {
+        NAME_AT.wrapping_add(crate::name::words(self.name_octets()).wrapping_mul(crate::name::WORD))
+    }
+}
+
+/// What to answer for one type.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The type asked, or [`ANY_OTHER_TYPE`].
+    pub rtype: u16,
+    /// Records in the answer section.
+    pub answers: u8,
+    /// Records in the authority section.
+    pub authorities: u8,
+    /// Records in the additional section, OPT not counted.
+    pub additionals: u8,
+    /// Records that rotate; 0 in an entry whose answer never fits a datagram.
+    pub rotating: u8,
+    /// Octets of the records before those that rotate.
+    pub head_octets: u16,
+    /// Where the body starts, from the start of the blob.
+    pub body_at: u16,
+    /// Octets of the records that rotate, written once.
+    pub rotating_octets: u16,
+    /// Octets of the records behind.
+    pub tail_octets: u16,
+    /// Octets of each record that rotates, or 0 if a list of starts stands before the body.
+    pub stride: u8,
+    /// See [`entry_flags`].
+    pub flags: u8,
+}
+
+/// Bits of [`Entry::flags`].
+pub mod entry_flags {
+    /// The answer is larger than any datagram: only its type is listed.
+    pub const UNFIT: u8 = 1;
+    /// The tail is only additional data and may be left out where it does not fit
+    /// (RFC 2181, section 9).
+    pub const TAIL_OPTIONAL: u8 = 2;
+}
+
+const _: () = assert!(size_of::<Entry>() == ENTRY_OCTETS as usize);
+
+impl Entry {
+    /// Reads two words as written by [`Self::words`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words(low: u64, high: u64) -> Self {
+        Self {
+            rtype: low as u16,
+            answers: (low >> 16) as u8,
+            authorities: (low >> 24) as u8,
+            additionals: (low >> 32) as u8,
+            rotating: (low >> 40) as u8,
+            head_octets: (low >> 48) as u16,
+            body_at: high as u16,
+            rotating_octets: (high >> 16) as u16,
+            tail_octets: (high >> 32) as u16,
+            stride: (high >> 48) as u8,
+            flags: (high >> 56) as u8,
+        }
+    }
+
+    /// Records by section, a byte each from the lowest.
+    #[inline(always)]
+    #[must_use]
+    pub const fn counts(self) -> u32 {
+        u32::from_le_bytes([self.answers, self.authorities, self.additionals, 0])
+    }
+
+    /// The entry as two little-endian words.
+    #[must_use]
+    pub const fn words(self) -> (u64, u64) {
+        (
+            self.rtype as u64
+                | (self.answers as u64) << 16
+                | (self.authorities as u64) << 24
+                | (self.additionals as u64) << 32
+                | (self.rotating as u64) << 40
+                | (self.head_octets as u64) << 48,
+            self.body_at as u64
+                | (self.rotating_octets as u64) << 16
+                | (self.tail_octets as u64) << 32
+                | (self.stride as u64) << 48
+                | (self.flags as u64) << 56,
+        )
+    }
+}
+
+/// A blob in ordinary memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceBlob<'a>(pub &'a [u8]);
+
+impl SliceBlob<'_> {
+    #[inline(always)]
+    fn chunk<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.0.get(at as usize..)?.first_chunk().copied()
+    }
+}
+
+impl Blob for SliceBlob<'_> {
+    #[inline(always)]
+    fn load_u64(&self, at: u32) -> Option<u64> {
+        self.chunk(at).map(u64::from_le_bytes)
+    }
+
+    #[inline(always)]
+    fn load_chunk(&self, at: u32) -> Option<[u64; 4]> {
+        let octets: [u8; 32] = self.chunk(at)?;
+        let mut words = [0; 4];
+        for (word, octets) in words.iter_mut().zip(octets.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*octets);
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn load_u16(&self, at: u32) -> Option<u16> {
+        self.chunk(at).map(u16::from_le_bytes)
+    }
+}

@@ -1,0 +1,61 @@
+//! What user space tells the kernel: one value that both responders read.
+
+/// Addresses of one family that a [`Policy`] can hold.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// Switches and limits, one per host. Lives in the BPF map `POLICY`.
+///
+/// All numbers are in host order unless said otherwise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Key of the name hash.
+    pub seed: u64,
+    /// After this time, in jiffies of the host, the kernel passes everything up. `u64::MAX` means
+    /// never, 0 means at once.
+    pub answer_until: u64,
+    /// The most octets of a response over UDP.
+    pub max_udp: u32,
+    /// The UDP port that is answered.
+    pub port: u32,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Valid entries of `ipv4`.
+    pub ipv4_count: u32,
+    /// Valid entries of `ipv6`.
+    pub ipv6_count: u32,
+    /// Zero; keeps the size a multiple of eight.
+    pub reserved: u32,
+    /// Addresses that are answered, in network order.
+    pub ipv4: [[u8; 4]; MAX_ADDRESSES],
+    /// Addresses that are answered, in network order.
+    pub ipv6: [[u8; 16]; MAX_ADDRESSES],
+}
+
+const _: () = assert!(size_of::<Policy>() == 40 + 20 * MAX_ADDRESSES);
+
+/// Bits of [`Policy::flags`].
+pub mod flags {
+    /// A response that does not fit is answered with TC=1 and no records. Without it such a query
+    /// goes up.
+    pub const TRUNCATE: u32 = 1;
+}
+
+impl Policy {
+    /// Answers nothing: the state of the map before user space has spoken.
+    #[must_use]
+    pub const fn silent() -> Self {
+        Self {
+            seed: 0,
+            answer_until: 0,
+            max_udp: crate::wire::MAX_UDP_OCTETS,
+            port: 53,
+            flags: 0,
+            ipv4_count: 0,
+            ipv6_count: 0,
+            reserved: 0,
+            ipv4: [[0; 4]; MAX_ADDRESSES],
+            ipv6: [[0; 16]; MAX_ADDRESSES],
+        }
+    }
+}

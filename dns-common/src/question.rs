@@ -1,0 +1,192 @@
+//! What is asked: the header and the question checked and the OPT record read, or the reason why
+//! the responder does not answer.
+
+use crate::name::{self, Hasher};
+use crate::respond::Message;
+use crate::sum::{fold_sum, halves, sum_at};
+use crate::verdict::Verdict;
+use crate::wire::{HEADER_OCTETS, OPT_OCTETS, flags, rtype};
+
+/// The most EDNS options that are looked through.
+const MAX_OPTIONS: u32 = 8;
+
+/// A question that the responder understands in full.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// Message id, as a number.
+    pub id: u16,
+    /// Header flags, as a number.
+    pub flags: u16,
+    /// Octets of the name in wire form, the root label included. The name has not been walked:
+    /// only a comparison with a stored name shows that its labels are sound.
+    pub name_octets: u32,
+    /// Octets of the name's last word that belong to the name, as a mask.
+    pub last_mask: u64,
+    /// Keyed hash of the folded name.
+    pub hash: u64,
+    /// Type asked.
+    pub rtype: u16,
+    /// Where the question ends, from the start of the message.
+    pub end: u32,
+    /// The OPT record, if there is one.
+    pub edns: Edns,
+    /// One's complement sum of the header.
+    pub header_sum: u64,
+    /// One's complement sum of name, type and class.
+    pub question_sum: u64,
+}
+
+/// What a client's OPT record says (RFC 6891, section 6.1.3), in one word: present, DO, size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns(u32);
+
+impl Edns {
+    const PRESENT: u32 = 1 << 31;
+    const DNSSEC_OK: u32 = 1 << 30;
+    const NONE: Self = Self(0);
+
+    /// Whether there is one; a response has one if and only if the query had.
+    #[inline(always)]
+    #[must_use]
+    pub const fn present(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The most octets that the client takes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn size(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    /// DNSSEC OK, to be copied (RFC 3225, section 3).
+    #[inline(always)]
+    #[must_use]
+    pub const fn dnssec_ok(self) -> bool {
+        self.0 & Self::DNSSEC_OK != 0
+    }
+}
+
+/// Reads a query.
+///
+/// # Errors
+/// The verdict says what is not understood; nothing has been written.
+#[inline(always)]
+pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
+    let octets = message.octets();
+    let header = message.load_u64(0).ok_or(Verdict::Length)?;
+    let counts = message.load_u32(8).ok_or(Verdict::Length)?;
+    let id = (header as u16).swap_bytes();
+    let header_flags = ((header >> 16) as u16).swap_bytes();
+    if header_flags & (flags::QR | flags::OPCODE) != 0 {
+        return Err(Verdict::NotQuery);
+    }
+    // QDCOUNT 1, ANCOUNT 0; NSCOUNT 0, ARCOUNT 0 or 1; as little-endian words.
+    if header >> 32 != 0x0000_0100 || counts & !0x0100_0000 != 0 {
+        return Err(Verdict::Counts);
+    }
+
+    let mut hasher = Hasher::new(seed);
+    let mut sum = 0u64;
+    let mut at = HEADER_OCTETS;
+    let mut name_octets = 0;
+    let mut last_mask = 0;
+    // Bounded by the longest name.
+    for _ in 0..name::MAX_WORDS {
+        let word = window(message, at, octets)?;
+        let zeros = name::zero_octets(word);
+        if zeros != 0 {
+            let (before_root, mask) = name::first_mark(zeros);
+            hasher.push(name::fold(word & mask));
+            sum = sum.wrapping_add(halves(word & mask));
+            name_octets = at.wrapping_sub(HEADER_OCTETS).wrapping_add(before_root).wrapping_add(1);
+            last_mask = mask;
+            break;
+        }
+        hasher.push(name::fold(word));
+        sum = sum.wrapping_add(halves(word));
+        at = at.wrapping_add(name::WORD);
+    }
+    let name_octets = message.blur(name_octets);
+    if name_octets == 0 || name_octets > name::MAX_OCTETS {
+        return Err(Verdict::Malformed);
+    }
+
+    let type_at = HEADER_OCTETS.wrapping_add(name_octets);
+    let end = type_at.wrapping_add(4);
+    if end > octets {
+        return Err(Verdict::Malformed);
+    }
+    let type_and_class = message.load_u32(type_at).ok_or(Verdict::Malformed)?;
+    if ((type_and_class >> 16) as u16).swap_bytes() != rtype::CLASS_IN {
+        return Err(Verdict::Class);
+    }
+    sum = sum.wrapping_add(sum_at(type_at, u64::from(type_and_class)));
+
+    let edns = if counts == 0 {
+        if end != octets {
+            return Err(Verdict::Length);
+        }
+        Edns::NONE
+    } else {
+        read_opt(message, end, octets)?
+    };
+
+    Ok(Question {
+        id,
+        flags: header_flags,
+        name_octets,
+        last_mask,
+        hash: hasher.finish(),
+        rtype: (type_and_class as u16).swap_bytes(),
+        end,
+        edns: Edns(message.blur(edns.0)),
+        header_sum: fold_sum(halves(header).wrapping_add(u64::from(counts))),
+        question_sum: fold_sum(sum),
+    })
+}
+
+/// Reads the one additional record, which must be an OPT that ends with the message.
+#[inline(always)]
+fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdict> {
+    let front = message.load_u64(at).ok_or(Verdict::Edns)?;
+    let back = message.load_u32(at.wrapping_add(7)).ok_or(Verdict::Edns)?;
+    // Root owner and type; extended RCODE and version.
+    if front & 0xff_ffff != u64::from(rtype::OPT) << 16 || (front >> 40) & 0xffff != 0 {
+        return Err(Verdict::Edns);
+    }
+    let data_octets = u32::from(((back >> 16) as u16).swap_bytes());
+    let mut option_at = at.wrapping_add(OPT_OCTETS);
+    if option_at.wrapping_add(data_octets) != octets {
+        return Err(Verdict::Edns);
+    }
+    // Every option is ignored and none is echoed (RFC 6891, section 6.1.2), but each must end
+    // within the record.
+    for _ in 0..MAX_OPTIONS {
+        if option_at >= octets {
+            break;
+        }
+        let option = message.load_u32(option_at).ok_or(Verdict::Edns)?;
+        let option_octets = u32::from(((option >> 16) as u16).swap_bytes());
+        option_at = option_at.wrapping_add(4).wrapping_add(option_octets);
+    }
+    if message.blur(option_at) != octets {
+        return Err(Verdict::Edns);
+    }
+    let size = u32::from(((front >> 24) as u16).swap_bytes());
+    let dnssec_ok = (back & 0x80) << 23;
+    Ok(Edns(Edns::PRESENT | dnssec_ok | size))
+}
+
+/// Eight octets at `at`, filled up with zeros past the end of the message.
+#[inline(always)]
+pub(crate) fn window<M: Message>(message: &M, at: u32, octets: u32) -> Result<u64, Verdict> {
+    if at.wrapping_add(name::WORD) <= octets {
+        return message.load_u64(at).ok_or(Verdict::Malformed);
+    }
+    if at >= octets {
+        return Err(Verdict::Malformed);
+    }
+    let last = message.load_u64(octets.wrapping_sub(name::WORD)).ok_or(Verdict::Malformed)?;
+    Ok(last >> (at.wrapping_add(name::WORD).wrapping_sub(octets).wrapping_mul(8) & 63))
+}

@@ -1,0 +1,435 @@
+//! Question and blob to response: decide everything, grow, then write.
+//!
+//! Until [`Message::resize`] has succeeded nothing is written, so that a query which is not
+//! answered leaves as it came. After it nothing can fail but a bound that was checked before.
+
+use crate::blob::{self, Blob, Entry, Head, Table, entry_flags};
+use crate::name;
+use crate::question::{self, Question, window};
+use crate::sum::{Sums, fold_sum, halves, sum_at};
+use crate::verdict::Verdict;
+use crate::wire::{HEADER_OCTETS, MIN_UDP_OCTETS, OPT_OCTETS, flags, rtype};
+
+/// A DNS message in a buffer that can be loaded from, resized and stored to. Offsets count from
+/// the start of the message; words are little-endian.
+pub trait Message {
+    /// Octets of the message.
+    fn octets(&self) -> u32;
+    /// Eight octets, `None` outside the message.
+    fn load_u64(&self, at: u32) -> Option<u64>;
+    /// Four octets, `None` outside the message.
+    fn load_u32(&self, at: u32) -> Option<u32>;
+    /// Gives `value` back. In the kernel, as a number of which the verifier knows nothing: a value
+    /// that it knows exactly, such as the trip count of a loop, has all that follows verified once
+    /// for each.
+    fn blur(&self, value: u32) -> u32;
+    /// Gives an offset below 4096 back. In the kernel, masked out of the compiler's sight, so that
+    /// an offset which a loop moves on has the same range in every turn.
+    fn bound(&self, offset: u32) -> u32;
+    /// Accepts the query's checksum and makes room for the response, without writing to the
+    /// message. An error leaves everything as it was.
+    ///
+    /// # Errors
+    /// [`Verdict::Checksum`] or [`Verdict::Resize`].
+    fn resize(&mut self, octets: u32, query: &Sums) -> Result<(), Verdict>;
+    /// Stores eight octets, `None` outside the message.
+    fn store_u64(&mut self, at: u32, word: u64) -> Option<()>;
+    /// Stores four times eight octets, `None` outside the message.
+    fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()>;
+    /// Stores four octets, `None` outside the message.
+    fn store_u32(&mut self, at: u32, word: u32) -> Option<()>;
+    /// Stores two octets, `None` outside the message.
+    fn store_u16(&mut self, at: u32, word: u16) -> Option<()>;
+    /// Completes what surrounds the message: lengths, addresses, checksums.
+    fn seal(&mut self, query_octets: u32, query: &Sums, response: &Sums) -> Option<()>;
+}
+
+/// A piece of the response: octets `from..from + octets` of the blob. Either none or at least
+/// eight, as every record has eleven or more.
+#[derive(Clone, Copy)]
+struct Piece {
+    from: u32,
+    octets: u32,
+}
+
+/// All that is needed to write the response.
+struct Plan<B> {
+    blob: B,
+    /// A [`Verdict`] of a response, as its number.
+    verdict: u32,
+    /// Header flags, as a number.
+    flags: u32,
+    /// Records of the answer, authority and additional section, a byte each from the lowest; OPT
+    /// not counted.
+    counts: u32,
+    head: Piece,
+    rotating: Piece,
+    /// Stands before the tail if it is not zero: the owner that a shared SOA lacks.
+    tail_owner: u32,
+    tail: Piece,
+    /// Whether the tail is additional data only and may be left out.
+    tail_optional: bool,
+}
+
+impl<B> Plan<B> {
+    /// See [`Message::blur`]: the ways to a plan meet here.
+    #[inline(always)]
+    fn blur<M: Message>(&mut self, message: &M) {
+        self.verdict = message.blur(self.verdict);
+        self.flags = message.blur(self.flags);
+        self.counts = message.blur(self.counts);
+        self.tail_owner = message.blur(self.tail_owner);
+        for piece in [&mut self.head, &mut self.rotating, &mut self.tail] {
+            piece.from = message.blur(piece.from);
+            piece.octets = message.blur(piece.octets);
+        }
+    }
+}
+
+/// Turns the query in `message` into its response, if `table` has the answer.
+///
+/// The verdict says whether it did; if not, and if it is not [`Verdict::Broken`], the message is
+/// unchanged.
+#[inline(always)]
+pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Verdict {
+    match try_respond(message, table) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdict, Verdict> {
+    let question = question::read(message, table.seed())?;
+    let blob = table.find(question.hash).ok_or(Verdict::Miss)?;
+    let head = compare(message, &question, &blob)?;
+    let mut plan = plan(message, table, &question, blob, head)?;
+    let octets = fit(table, &question, &mut plan)?;
+    plan.blur(message);
+
+    let query = Sums {
+        header: question.header_sum,
+        question: question.question_sum,
+        records: trailing_sum(message, question.end)?,
+    };
+    let query_octets = message.octets();
+    message.resize(octets, &query)?;
+    let response = write(message, &question, &plan).ok_or(Verdict::Broken)?;
+    message.seal(query_octets, &query, &response).ok_or(Verdict::Broken)?;
+    Ok(Verdict::of_response(plan.verdict))
+}
+
+/// Compares the whole name: an equal hash proves nothing. Equality with a stored name, which is
+/// well formed, also proves that the labels of the question are.
+#[inline(always)]
+fn compare<M: Message, B: Blob>(
+    message: &M,
+    question: &Question,
+    blob: &B,
+) -> Result<Head, Verdict> {
+    let head = Head::from_bits(blob.load_u64(0).ok_or(Verdict::Collision)?);
+    if head.name_octets() != question.name_octets {
+        return Err(Verdict::Collision);
+    }
+    let octets = message.octets();
+    let mut at = 0u32;
+    // Bounded by the longest name.
+    for _ in 0..name::MAX_WORDS {
+        let left = question.name_octets.wrapping_sub(at);
+        let mut word = window(message, HEADER_OCTETS.wrapping_add(at), octets)?;
+        if left <= name::WORD {
+            word &= question.last_mask;
+        }
+        let stored = blob.load_u64(blob::NAME_AT.wrapping_add(at)).ok_or(Verdict::Collision)?;
+        if name::fold(word) != stored {
+            return Err(Verdict::Collision);
+        }
+        if left <= name::WORD {
+            return Ok(head);
+        }
+        at = at.wrapping_add(name::WORD);
+    }
+    Err(Verdict::Collision)
+}
+
+/// Chooses the answer.
+#[inline(always)]
+fn plan<M: Message, T: Table>(
+    message: &M,
+    table: &T,
+    question: &Question,
+    blob: T::Blob,
+    head: Head,
+) -> Result<Plan<T::Blob>, Verdict> {
+    if head.flags() & blob::flags::PASS != 0 {
+        return Err(Verdict::Miss);
+    }
+    let mut at = head.directory_at();
+    let mut found = false;
+    // Bounded by the largest directory.
+    for index in 0..blob::MAX_ENTRIES {
+        if index >= head.entries() {
+            break;
+        }
+        let rtype = blob.load_u16(at).ok_or(Verdict::Miss)?;
+        if rtype == question.rtype
+            || (rtype == blob::ANY_OTHER_TYPE && !is_special(question.rtype))
+        {
+            found = true;
+            break;
+        }
+        at = at.wrapping_add(blob::ENTRY_OCTETS);
+    }
+    if found {
+        let at = message.blur(at);
+        let low = blob.load_u64(at).ok_or(Verdict::Miss)?;
+        let high = blob.load_u64(at.wrapping_add(8)).ok_or(Verdict::Miss)?;
+        return answer(question, blob, head, Entry::from_words(low, high));
+    }
+    if is_special(question.rtype) {
+        return Err(Verdict::MetaType);
+    }
+    let owner = HEADER_OCTETS.wrapping_add(head.apex_offset());
+    denial(table, question, head, owner, Verdict::NoData)
+}
+
+/// Whether a type has a meaning of its own, so that its absence is not NODATA.
+#[inline(always)]
+const fn is_special(rtype: u16) -> bool {
+    rtype == 0
+        || rtype == rtype::OPT
+        || rtype == rtype::DS
+        || (rtype >= rtype::FIRST_META && rtype <= rtype::LAST_META)
+}
+
+/// The records of one directory entry.
+#[inline(always)]
+fn answer<B: Blob>(
+    question: &Question,
+    blob: B,
+    head: Head,
+    entry: Entry,
+) -> Result<Plan<B>, Verdict> {
+    if entry.flags & entry_flags::UNFIT != 0 {
+        return Err(Verdict::TooBig);
+    }
+    let body_at = u32::from(entry.body_at);
+    let rotating_at = body_at.wrapping_add(u32::from(entry.head_octets));
+    let rotating_octets = u32::from(entry.rotating_octets);
+    let mut first = 0;
+    let mut tail_at = rotating_at.wrapping_add(rotating_octets);
+    if entry.rotating > 1 {
+        tail_at = tail_at.wrapping_add(rotating_octets);
+        // Rotated left by the id modulo the count: reproducible, and the order of dcos-dns.
+        let count = u32::from(entry.rotating);
+        let turn = u32::from(question.id).checked_rem(count).unwrap_or(0);
+        first = if entry.stride != 0 {
+            turn.wrapping_mul(u32::from(entry.stride))
+        } else {
+            let starts_at = body_at.wrapping_sub(count.wrapping_mul(2));
+            let start = blob.load_u16(starts_at.wrapping_add(turn.wrapping_mul(2)));
+            u32::from(start.ok_or(Verdict::Miss)?)
+        };
+    }
+    Ok(Plan {
+        blob,
+        verdict: Verdict::Answered as u32,
+        flags: response_flags(question, head),
+        counts: entry.counts(),
+        head: Piece { from: body_at, octets: u32::from(entry.head_octets) },
+        rotating: Piece { from: rotating_at.wrapping_add(first), octets: rotating_octets },
+        tail_owner: 0,
+        tail: Piece { from: tail_at, octets: u32::from(entry.tail_octets) },
+        tail_optional: entry.flags & entry_flags::TAIL_OPTIONAL != 0,
+    })
+}
+
+/// The SOA of the zone, which says for how long the denial holds (RFC 2308, section 3).
+#[inline(always)]
+fn denial<T: Table>(
+    table: &T,
+    question: &Question,
+    head: Head,
+    owner: u32,
+    verdict: Verdict,
+) -> Result<Plan<T::Blob>, Verdict> {
+    let blob = table.soa(head.zone()).ok_or(Verdict::Miss)?;
+    let low = blob.load_u64(blob::NAME_AT).ok_or(Verdict::Miss)?;
+    let high = blob.load_u64(blob::NAME_AT.wrapping_add(8)).ok_or(Verdict::Miss)?;
+    let entry = Entry::from_words(low, high);
+    let none = Piece { from: 0, octets: 0 };
+    Ok(Plan {
+        blob,
+        verdict: verdict as u32,
+        flags: response_flags(question, head),
+        counts: 1 << 8,
+        head: none,
+        rotating: none,
+        tail_owner: 0xc000 | owner,
+        tail: Piece { from: u32::from(entry.body_at), octets: u32::from(entry.tail_octets) },
+        tail_optional: false,
+    })
+}
+
+#[inline(always)]
+fn response_flags(question: &Question, head: Head) -> u32 {
+    const { assert!(blob::flags::RA == 1) };
+    let recursion = u32::from(head.flags() & blob::flags::RA).wrapping_mul(flags::RA as u32);
+    u32::from(flags::QR | flags::AA | (question.flags & (flags::RD | flags::CD))) | recursion
+}
+
+/// Octets of the response; cuts the plan where it does not fit the client.
+#[inline(always)]
+fn fit<T: Table>(
+    table: &T,
+    question: &Question,
+    plan: &mut Plan<T::Blob>,
+) -> Result<u32, Verdict> {
+    let mut limit = MIN_UDP_OCTETS;
+    let mut fixed = question.end;
+    if question.edns.present() {
+        // Smaller values mean 512 (RFC 6891, section 6.2.3).
+        limit = question.edns.size().max(MIN_UDP_OCTETS).min(table.max_udp());
+        fixed = fixed.wrapping_add(OPT_OCTETS);
+    }
+    let owner_octets = if plan.tail_owner == 0 { 0 } else { 2 };
+    let needed = fixed.wrapping_add(plan.head.octets).wrapping_add(plan.rotating.octets);
+    let octets = needed.wrapping_add(owner_octets).wrapping_add(plan.tail.octets);
+    if octets <= limit {
+        return Ok(octets);
+    }
+    if plan.tail_optional && needed <= limit {
+        plan.tail.octets = 0;
+        plan.counts &= 0xffff;
+        return Ok(needed);
+    }
+    if !table.truncates() {
+        return Err(Verdict::TooBig);
+    }
+    // Required data is missing: TC, and no part of an RRset (RFC 2181, section 9).
+    plan.verdict = Verdict::Truncated as u32;
+    plan.flags |= flags::TC as u32;
+    plan.counts = 0;
+    plan.head.octets = 0;
+    plan.rotating.octets = 0;
+    plan.tail_owner = 0;
+    plan.tail.octets = 0;
+    Ok(fixed)
+}
+
+/// The sum of what follows the question. Long option lists are not worth the kernel's time.
+#[inline(always)]
+fn trailing_sum<M: Message>(message: &M, from: u32) -> Result<u64, Verdict> {
+    const MAX_TRAILING_WORDS: u32 = 40;
+    let octets = message.octets();
+    let mut sum = 0u64;
+    let mut at = from;
+    for _ in 0..MAX_TRAILING_WORDS {
+        if at >= octets {
+            return Ok(sum_at(from, sum));
+        }
+        sum = sum.wrapping_add(halves(window(message, at, octets)?));
+        at = at.wrapping_add(name::WORD);
+    }
+    Err(Verdict::Edns)
+}
+
+/// Writes header, records and OPT; the question stays as it was sent.
+#[inline(always)]
+fn write<M: Message, B: Blob>(
+    message: &mut M,
+    question: &Question,
+    plan: &Plan<B>,
+) -> Option<Sums> {
+    let with_opt = (plan.counts >> 16).wrapping_add(u32::from(question.edns.present()));
+    let header = u64::from(question.id.swap_bytes())
+        | u64::from((plan.flags as u16).swap_bytes()) << 16
+        | 0x0100 << 32
+        | u64::from(plan.counts & 0xff) << 56;
+    let counts = (plan.counts & 0xff00) | with_opt << 24;
+    message.store_u64(0, header)?;
+    message.store_u32(8, counts)?;
+
+    let mut at = question.end;
+    let mut sum = copy(message, &plan.blob, plan.head, at)?;
+    at = at.wrapping_add(plan.head.octets);
+    sum = sum.wrapping_add(copy(message, &plan.blob, plan.rotating, at)?);
+    at = at.wrapping_add(plan.rotating.octets);
+    if plan.tail_owner != 0 {
+        let owner = (plan.tail_owner as u16).swap_bytes();
+        message.store_u16(at, owner)?;
+        sum = sum.wrapping_add(sum_at(at, u64::from(owner)));
+        at = at.wrapping_add(2);
+    }
+    sum = sum.wrapping_add(copy(message, &plan.blob, plan.tail, at)?);
+    at = at.wrapping_add(plan.tail.octets);
+    if question.edns.present() {
+        sum = sum.wrapping_add(write_opt(message, question, at)?);
+    }
+    Some(Sums {
+        header: fold_sum(halves(header).wrapping_add(u64::from(counts))),
+        question: question.question_sum,
+        records: fold_sum(sum),
+    })
+}
+
+/// Copies a piece of the blob and gives its sum.
+#[inline(always)]
+fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -> Option<u64> {
+    const CHUNK: u32 = 4 * name::WORD;
+    const MAX_CHUNKS: u32 = crate::wire::MAX_UDP_OCTETS / CHUNK;
+    let mut left = message.blur(piece.octets);
+    if left == 0 {
+        return Some(0);
+    }
+    let mut from = message.bound(piece.from);
+    let mut to = message.bound(at);
+    let mut sum = 0u64;
+    // Bounded by the largest response.
+    for _ in 0..MAX_CHUNKS {
+        if left < CHUNK {
+            break;
+        }
+        let words = blob.load_chunk(from)?;
+        message.store_chunk(to, words)?;
+        let [a, b, c, d] = words;
+        sum = sum.wrapping_add(halves(a)).wrapping_add(halves(b));
+        sum = sum.wrapping_add(halves(c)).wrapping_add(halves(d));
+        from = message.bound(from.wrapping_add(CHUNK));
+        to = message.bound(to.wrapping_add(CHUNK));
+        left = left.wrapping_sub(CHUNK);
+    }
+    left = message.blur(left);
+    // Bounded by the words of a chunk.
+    for _ in 0..3 {
+        if left < name::WORD {
+            break;
+        }
+        let word = blob.load_u64(from)?;
+        message.store_u64(to, word)?;
+        sum = sum.wrapping_add(halves(word));
+        from = message.bound(from.wrapping_add(name::WORD));
+        to = message.bound(to.wrapping_add(name::WORD));
+        left = left.wrapping_sub(name::WORD);
+    }
+    if left != 0 {
+        // The last word overlaps the one before it.
+        let missing = name::WORD.wrapping_sub(message.blur(left));
+        let word = blob.load_u64(from.wrapping_sub(missing))?;
+        message.store_u64(to.wrapping_sub(missing), word)?;
+        sum = sum.wrapping_add(halves(word >> (missing.wrapping_mul(8) & 63)));
+    }
+    Some(sum_at(at, sum))
+}
+
+/// Writes the OPT record of the response (RFC 6891, section 6.1.2): our size, version 0, DO
+/// copied, no options.
+#[inline(always)]
+fn write_opt<M: Message>(message: &mut M, question: &Question, at: u32) -> Option<u64> {
+    let dnssec_ok = if question.edns.dnssec_ok() { 0x80u64 } else { 0 };
+    let size = crate::wire::MAX_UDP_OCTETS as u16;
+    let front =
+        u64::from(rtype::OPT) << 16 | u64::from(size.swap_bytes()) << 24 | dnssec_ok << 56;
+    message.store_u64(at, front)?;
+    message.store_u32(at.wrapping_add(7), dnssec_ok as u32)?;
+    Some(sum_at(at, halves(front)))
+}

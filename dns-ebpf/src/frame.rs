@@ -1,0 +1,440 @@
+//! Ethernet, VLAN tags, IPv4, IPv6 and UDP: read on the way in, turned round on the way out.
+
+use aya_ebpf::Global;
+use dns_common::policy::MAX_ADDRESSES;
+use dns_common::sum::halves;
+use dns_common::{Message, Policy, Sums, Verdict};
+
+use crate::checksum;
+use crate::maps::Blur;
+use crate::packet::{self, Packet};
+
+/// The interface's address as a little-endian number; 0 where it has none.
+#[unsafe(no_mangle)]
+static INTERFACE_MAC: Global<u64> = Global::new(0);
+/// 1: the query's checksum is carried over with the differences, so that damage done on the way
+/// stays visible. 0: it is verified and computed anew, for virtual devices, whose packets may not
+/// have one yet.
+#[unsafe(no_mangle)]
+static CARRY_CHECKSUM: Global<u32> = Global::new(0);
+
+const ETHERNET_OCTETS: u32 = 14;
+const IPV4_OCTETS: u32 = 20;
+const IPV6_OCTETS: u32 = 40;
+const UDP_OCTETS: u32 = 8;
+const UDP: u64 = 17;
+/// A source port below belongs to a server; answering one could start a loop between servers.
+const FIRST_CLIENT_PORT: u16 = 1024;
+/// No query that the responder understands is longer.
+const MAX_QUERY_OCTETS: u32 = 1232;
+const MAC_MASK: u64 = 0xffff_ffff_ffff;
+/// Time to live of responses (RFC 1700).
+const TTL: u64 = 64;
+
+/// Types of Ethernet frames, as loaded.
+mod ethertype {
+    pub(super) const IPV4: u16 = 0x0800u16.swap_bytes();
+    pub(super) const IPV6: u16 = 0x86ddu16.swap_bytes();
+    pub(super) const VLAN: u16 = 0x8100u16.swap_bytes();
+    pub(super) const QINQ: u16 = 0x88a8u16.swap_bytes();
+}
+
+/// A frame that carries a DNS message to one of our addresses.
+pub(crate) struct Frame {
+    packet: Packet,
+    blur: Blur,
+    /// Where the IP header starts.
+    ip_at: u32,
+    ipv6: bool,
+    /// Where the UDP header starts.
+    udp_at: u32,
+    /// Octets of the DNS message.
+    octets: u32,
+    /// Sum of both addresses and both ports, which swapping does not change.
+    endpoints: u64,
+    /// UDP checksum as received.
+    checksum: u16,
+}
+
+impl Frame {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// The reason why the frame is none of the responder's business.
+    #[inline(always)]
+    pub(crate) fn read(packet: Packet, policy: &Policy) -> Result<Self, Verdict> {
+        let blur = Blur::open()?;
+        let own = INTERFACE_MAC.load();
+        let front = packet.load_u64(0).ok_or(Verdict::NotIp)?;
+        if own != 0 && front & MAC_MASK != own {
+            return Err(Verdict::OtherHost);
+        }
+        let mut type_at = ETHERNET_OCTETS - 2;
+        let mut ethertype = packet.load_u16(type_at).ok_or(Verdict::NotIp)?;
+        for _ in 0..2 {
+            if ethertype != ethertype::VLAN && ethertype != ethertype::QINQ {
+                break;
+            }
+            type_at += 4;
+            ethertype = packet.load_u16(type_at).ok_or(Verdict::NotIp)?;
+        }
+        let ip_at = blur.blur(u64::from(type_at + 2)) as u32;
+        let (ipv6, ip_octets, udp_octets, addresses) = match ethertype {
+            ethertype::IPV4 => {
+                let (udp_octets, addresses) = read_ipv4(packet, ip_at, policy)?;
+                (false, IPV4_OCTETS, udp_octets, addresses)
+            }
+            ethertype::IPV6 => {
+                let (udp_octets, addresses) = read_ipv6(packet, ip_at, policy)?;
+                (true, IPV6_OCTETS, udp_octets, addresses)
+            }
+            _ => return Err(Verdict::NotIp),
+        };
+        let udp_at = blur.blur(u64::from(ip_at.wrapping_add(ip_octets))) as u32;
+
+        let udp = packet.load_u64(udp_at).ok_or(Verdict::Length)?;
+        if u32::from(((udp >> 16) as u16).swap_bytes()) != policy.port {
+            return Err(Verdict::NotDns);
+        }
+        if (udp as u16).swap_bytes() < FIRST_CLIENT_PORT {
+            return Err(Verdict::Source);
+        }
+        if u32::from(((udp >> 32) as u16).swap_bytes()) != udp_octets
+            || udp_octets < UDP_OCTETS
+            || udp_octets > UDP_OCTETS + MAX_QUERY_OCTETS
+            || !packet.has(udp_at + udp_octets)
+        {
+            return Err(Verdict::Length);
+        }
+        Ok(Self {
+            packet,
+            blur,
+            ip_at,
+            ipv6: blur.blur(u64::from(ipv6)) != 0,
+            udp_at,
+            octets: udp_octets - UDP_OCTETS,
+            endpoints: blur.blur(addresses).wrapping_add(udp & 0xffff_ffff),
+            checksum: (udp >> 48) as u16,
+        })
+    }
+
+    #[inline(always)]
+    fn at(&self, at: u32) -> u32 {
+        self.udp_at.wrapping_add(UDP_OCTETS).wrapping_add(at)
+    }
+
+    /// Whether the query arrived as it was sent: a right checksum, the bare sum of the pseudo
+    /// header (left by a sender on the same host), or none over IPv4 (RFC 768).
+    #[inline(always)]
+    fn is_intact(&self, query: &Sums) -> bool {
+        if self.checksum == 0 {
+            return !self.ipv6;
+        }
+        if CARRY_CHECKSUM.load() != 0 {
+            return true;
+        }
+        let udp_octets = self.octets.wrapping_add(UDP_OCTETS);
+        let length = u64::from((udp_octets as u16).swap_bytes());
+        let message = query.header.wrapping_add(query.question).wrapping_add(query.records);
+        let all = self
+            .endpoints
+            .wrapping_add(checksum::pseudo_terms(udp_octets))
+            .wrapping_add(length)
+            .wrapping_add(u64::from(self.checksum))
+            .wrapping_add(message);
+        checksum::fold(all) == 0xffff || self.has_partial_checksum(udp_octets)
+    }
+
+    #[inline(always)]
+    fn has_partial_checksum(&self, udp_octets: u32) -> bool {
+        let Some(ports) = self.packet.load_u32(self.udp_at) else { return false };
+        // Less the ports, which are no part of the pseudo header: plus their complement.
+        let pseudo = self
+            .endpoints
+            .wrapping_add(checksum::pseudo_terms(udp_octets))
+            .wrapping_add(u64::from(!ports));
+        checksum::fold(pseudo) == self.checksum
+    }
+
+    /// The UDP checksum of the response.
+    #[inline(always)]
+    fn response_checksum(&self, old_octets: u32, query: &Sums, response: &Sums) -> u16 {
+        if self.checksum == 0 {
+            return 0;
+        }
+        let length = u64::from(((self.octets + UDP_OCTETS) as u16).swap_bytes());
+        if CARRY_CHECKSUM.load() != 0 {
+            // RFC 1624, equation 3: complement of the old, plus complements of what goes, plus
+            // what comes. The length counts twice, in the header and in the pseudo header.
+            let old_length = u64::from(((old_octets + UDP_OCTETS) as u16).swap_bytes());
+            let sum = u64::from(!self.checksum)
+                .wrapping_add(u64::from(!checksum::fold(old_length * 2)))
+                .wrapping_add(u64::from(!checksum::fold(query.header)))
+                .wrapping_add(u64::from(!checksum::fold(query.records)))
+                .wrapping_add(length * 2)
+                .wrapping_add(response.header)
+                .wrapping_add(response.records);
+            return checksum::udp(sum);
+        }
+        let sum = self
+            .endpoints
+            .wrapping_add(checksum::pseudo_terms(self.octets + UDP_OCTETS))
+            .wrapping_add(length)
+            .wrapping_add(response.header)
+            .wrapping_add(response.question)
+            .wrapping_add(response.records);
+        checksum::udp(sum)
+    }
+}
+
+/// Octets of the UDP datagram and the sum of the addresses.
+#[inline(always)]
+fn read_ipv4(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
+    let first = packet.load_u64(at).ok_or(Verdict::Length)?;
+    let second = packet.load_u64(at + 8).ok_or(Verdict::Length)?;
+    let destination = packet.load_u32(at + 16).ok_or(Verdict::Length)?;
+    // Version 4 and five words; no reserved bit, no more fragments, no fragment offset.
+    const FRAGMENT_BITS: u64 = 0xbfffu16.swap_bytes() as u64;
+    if first & 0xff != 0x45 || (first >> 48) & FRAGMENT_BITS != 0 {
+        return Err(Verdict::IpOptions);
+    }
+    if (second >> 8) & 0xff != UDP {
+        return Err(Verdict::NotDns);
+    }
+    if checksum::fold(checksum::ipv4_terms([first, second], destination)) != 0xffff {
+        return Err(Verdict::Checksum);
+    }
+    let source = (second >> 32) as u32;
+    if !is_answerable_ipv4(source) || source == destination {
+        return Err(Verdict::Source);
+    }
+    if !is_local_ipv4(policy, destination) {
+        return Err(Verdict::NotLocal);
+    }
+    let octets = u32::from(((first >> 16) as u16).swap_bytes());
+    let sum = u64::from(source).wrapping_add(u64::from(destination));
+    Ok((octets.checked_sub(IPV4_OCTETS).ok_or(Verdict::Length)?, sum))
+}
+
+/// Octets of the UDP datagram and the sum of the addresses.
+#[inline(always)]
+fn read_ipv6(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
+    let first = packet.load_u64(at).ok_or(Verdict::Length)?;
+    let source_high = packet.load_u64(at + 8).ok_or(Verdict::Length)?;
+    let source_low = packet.load_u64(at + 16).ok_or(Verdict::Length)?;
+    let high = packet.load_u64(at + 24).ok_or(Verdict::Length)?;
+    let low = packet.load_u64(at + 32).ok_or(Verdict::Length)?;
+    if first & 0xf0 != 0x60 {
+        return Err(Verdict::NotIp);
+    }
+    if (first >> 48) & 0xff != UDP {
+        return Err(Verdict::IpOptions);
+    }
+    // Multicast, the unspecified address and loopback (RFC 4291, section 2).
+    let loopback = 1u64.swap_bytes();
+    if source_high & 0xff == 0xff
+        || (source_high == 0 && (source_low == 0 || source_low == loopback))
+        || (source_high == high && source_low == low)
+    {
+        return Err(Verdict::Source);
+    }
+    if !is_local_ipv6(policy, high, low) {
+        return Err(Verdict::NotLocal);
+    }
+    let sum = halves(source_high)
+        .wrapping_add(halves(source_low))
+        .wrapping_add(halves(high))
+        .wrapping_add(halves(low));
+    Ok((u32::from(((first >> 32) as u16).swap_bytes()), sum))
+}
+
+/// Not "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.1.3).
+#[inline(always)]
+const fn is_answerable_ipv4(address: u32) -> bool {
+    let first = address & 0xff;
+    first != 0 && first != 127 && first < 224
+}
+
+#[inline(always)]
+fn is_local_ipv4(policy: &Policy, address: u32) -> bool {
+    for (index, own) in policy.ipv4.iter().enumerate().take(MAX_ADDRESSES) {
+        if index as u32 >= policy.ipv4_count {
+            return false;
+        }
+        if u32::from_le_bytes(*own) == address {
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn is_local_ipv6(policy: &Policy, high: u64, low: u64) -> bool {
+    for (index, own) in policy.ipv6.iter().enumerate().take(MAX_ADDRESSES) {
+        if index as u32 >= policy.ipv6_count {
+            return false;
+        }
+        let own = u128::from_le_bytes(*own);
+        if own as u64 == high && (own >> 64) as u64 == low {
+            return true;
+        }
+    }
+    false
+}
+
+impl Message for Frame {
+    #[inline(always)]
+    fn octets(&self) -> u32 {
+        self.blur.blur(u64::from(self.octets)) as u32
+    }
+
+    #[inline(always)]
+    fn load_u64(&self, at: u32) -> Option<u64> {
+        self.packet.load_u64(self.at(at))
+    }
+
+    #[inline(always)]
+    fn load_u32(&self, at: u32) -> Option<u32> {
+        self.packet.load_u32(self.at(at))
+    }
+
+    #[inline(always)]
+    fn blur(&self, value: u32) -> u32 {
+        self.blur.blur(u64::from(value)) as u32
+    }
+
+    #[inline(always)]
+    fn bound(&self, offset: u32) -> u32 {
+        packet::bound(offset)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, octets: u32, query: &Sums) -> Result<(), Verdict> {
+        if !self.is_intact(query) {
+            return Err(Verdict::Checksum);
+        }
+        // A frame with padding would keep it behind the response.
+        if self.packet.has(self.at(self.octets) + 1) {
+            return Err(Verdict::Length);
+        }
+        let delta = octets as i32 - self.octets as i32;
+        if delta != 0 && !self.packet.adjust_tail(delta) {
+            return Err(Verdict::Resize);
+        }
+        self.octets = octets;
+        self.checksum = self.blur.blur(u64::from(self.checksum)) as u16;
+        self.ipv6 = self.blur.blur(u64::from(self.ipv6)) != 0;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store_u64(&mut self, at: u32, word: u64) -> Option<()> {
+        self.packet.store_u64(self.at(at), word)
+    }
+
+    #[inline(always)]
+    fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()> {
+        self.packet.store_chunk(self.at(at), words)
+    }
+
+    #[inline(always)]
+    fn store_u32(&mut self, at: u32, word: u32) -> Option<()> {
+        self.packet.store_u32(self.at(at), word)
+    }
+
+    #[inline(always)]
+    fn store_u16(&mut self, at: u32, word: u16) -> Option<()> {
+        self.packet.store_u16(self.at(at), word)
+    }
+
+    #[inline(always)]
+    fn seal(&mut self, old_octets: u32, query: &Sums, response: &Sums) -> Option<()> {
+        let packet = self.packet;
+        let checksum = self.response_checksum(old_octets, query, response);
+        let udp_octets = self.octets + UDP_OCTETS;
+        turn_ethernet(packet)?;
+        if self.ipv6 {
+            turn_ipv6(packet, self.ip_at, udp_octets)?;
+        } else {
+            turn_ipv4(packet, self.ip_at, udp_octets)?;
+        }
+        let ports = packet.load_u32(self.udp_at)?;
+        let udp = u64::from(ports.rotate_left(16))
+            | u64::from((udp_octets as u16).swap_bytes()) << 32
+            | u64::from(checksum) << 48;
+        packet.store_u64(self.udp_at, udp)
+    }
+}
+
+#[inline(always)]
+fn turn_ethernet(packet: Packet) -> Option<()> {
+    let front = packet.load_u64(0)?;
+    let back = packet.load_u32(8)?;
+    let source = front >> 48 | u64::from(back) << 16;
+    packet.store_u64(0, source | front << 48)?;
+    packet.store_u32(8, (front >> 16) as u32)
+}
+
+/// Swaps the addresses; no options, an atomic datagram (RFC 6864), nothing of the query's TOS.
+#[inline(always)]
+fn turn_ipv4(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
+    let source = (packet.load_u64(at + 8)? >> 32) as u32;
+    let destination = packet.load_u32(at + 16)?;
+    const DONT_FRAGMENT: u64 = 0x4000u16.swap_bytes() as u64;
+    let first =
+        0x45 | u64::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes()) << 16 | DONT_FRAGMENT << 48;
+    let second = TTL | UDP << 8 | u64::from(destination) << 32;
+    let checksum = !checksum::fold(checksum::ipv4_terms([first, second], source));
+    packet.store_u64(at, first)?;
+    packet.store_u64(at + 8, second | u64::from(checksum) << 16)?;
+    packet.store_u32(at + 16, source)
+}
+
+/// Swaps the addresses; traffic class and flow label zero.
+#[inline(always)]
+fn turn_ipv6(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
+    let source_high = packet.load_u64(at + 8)?;
+    let source_low = packet.load_u64(at + 16)?;
+    let high = packet.load_u64(at + 24)?;
+    let low = packet.load_u64(at + 32)?;
+    let first = 0x60 | u64::from((udp_octets as u16).swap_bytes()) << 32 | UDP << 48 | TTL << 56;
+    packet.store_u64(at, first)?;
+    packet.store_u64(at + 8, high)?;
+    packet.store_u64(at + 16, low)?;
+    packet.store_u64(at + 24, source_high)?;
+    packet.store_u64(at + 32, source_low)
+}
+
+/// Sends an IPv4 or IPv6 datagram for port 53 back unread, with QR set.
+#[inline(always)]
+pub(crate) fn reflect(packet: Packet) -> Option<()> {
+    let (udp_at, ipv6) = match packet.load_u16(ETHERNET_OCTETS - 2)? {
+        ethertype::IPV4 if (packet.load_u64(ETHERNET_OCTETS + 8)? >> 8) & 0xff == UDP => {
+            (ETHERNET_OCTETS + IPV4_OCTETS, false)
+        }
+        ethertype::IPV6 if (packet.load_u64(ETHERNET_OCTETS)? >> 48) & 0xff == UDP => {
+            (ETHERNET_OCTETS + IPV6_OCTETS, true)
+        }
+        _ => return None,
+    };
+    let udp = packet.load_u64(udp_at)?;
+    if (udp >> 16) as u16 != 53u16.swap_bytes() {
+        return None;
+    }
+    let message_at = udp_at + UDP_OCTETS;
+    let id_and_flags = packet.load_u32(message_at)?;
+    let udp_octets = u32::from(((udp >> 32) as u16).swap_bytes());
+    turn_ethernet(packet)?;
+    if ipv6 {
+        turn_ipv6(packet, ETHERNET_OCTETS, udp_octets)?;
+    } else {
+        turn_ipv4(packet, ETHERNET_OCTETS, udp_octets)?;
+    }
+    // QR adds one to a word of the sum, in the byte that comes third.
+    let checksum = !checksum::fold(u64::from(!((udp >> 48) as u16)).wrapping_add(0x80));
+    let turned = u64::from((udp as u32).rotate_left(16))
+        | (udp & 0xffff_0000_0000)
+        | u64::from(checksum) << 48;
+    packet.store_u64(udp_at, turned)?;
+    packet.store_u32(message_at, id_and_flags | 0x80_0000)
+}

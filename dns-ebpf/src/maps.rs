@@ -1,0 +1,178 @@
+//! Every BPF map: what it holds, who writes it, who reads it; and the answers as the responder's
+//! table.
+
+use core::arch::asm;
+
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use dns_common::blob::{self, Blob, Table};
+use dns_common::{Policy, Verdict, policy};
+
+/// `BPF_F_MMAPABLE`: user space writes blobs by plain stores.
+const MMAPABLE: usize = 1 << 10;
+
+/// Keyed hash of a folded owner name to the reference of its blob. User space sizes and writes it.
+#[btf_map]
+static INDEX: HashMap<u64, u64, 262_144> = HashMap::new();
+
+/// Blobs, in pages that are each cut into slots of one size. User space sizes and writes it; a
+/// blob is never changed while a reference to it may be held.
+#[btf_map]
+static BLOBS: Array<[u8; blob::MAX_OCTETS as usize], 1024, MMAPABLE> = Array::new();
+
+/// The reference of the SOA that denies names of each zone, 0 for none. User space writes it, one
+/// word at a time.
+#[btf_map]
+static ZONES: Array<u64, { blob::MAX_ZONES as usize }, MMAPABLE> = Array::new();
+
+/// One value. User space writes it.
+#[btf_map]
+static POLICY: Array<Policy, 1> = Array::new();
+
+/// Packets by verdict, for each CPU. The program writes it.
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
+
+/// Words that the verifier is to forget the value of, for each CPU.
+#[btf_map]
+static FORGET: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Counts a packet.
+#[inline(always)]
+pub(crate) fn count(verdict: Verdict) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(verdict as u32) {
+        // SAFETY: the value belongs to this CPU, and XDP programs do not interrupt one another.
+        unsafe { *counter = (*counter).wrapping_add(1) };
+    }
+}
+
+/// A cell through which a number goes and comes back unknown to the verifier.
+#[derive(Clone, Copy)]
+pub(crate) struct Blur(*mut u64);
+
+impl Blur {
+    #[inline(always)]
+    pub(crate) fn open() -> Result<Self, Verdict> {
+        FORGET.get_ptr_mut(0).map(Self).ok_or(Verdict::Lease)
+    }
+
+    #[inline(always)]
+    pub(crate) fn blur(self, value: u64) -> u64 {
+        // SAFETY: the cell belongs to this CPU, and XDP programs do not interrupt one another.
+        unsafe {
+            self.0.write_volatile(value);
+            self.0.read_volatile()
+        }
+    }
+}
+
+/// The maps as the responder's table.
+#[derive(Clone, Copy)]
+pub(crate) struct Answers {
+    policy: &'static Policy,
+}
+
+impl Answers {
+    #[inline(always)]
+    pub(crate) fn open() -> Result<Self, Verdict> {
+        let policy = POLICY.get(0).ok_or(Verdict::Lease)?;
+        Ok(Self { policy })
+    }
+
+    #[inline(always)]
+    pub(crate) fn policy(&self) -> &'static Policy {
+        self.policy
+    }
+
+    #[inline(always)]
+    fn blob(reference: u64) -> Option<PageBlob> {
+        let page = BLOBS.get_ptr((reference / SLOTS_PER_PAGE) as u32)?;
+        let start = (reference % SLOTS_PER_PAGE) as u32 * SLOT_OCTETS;
+        Some(PageBlob { page: page.cast(), start })
+    }
+}
+
+const SLOT_OCTETS: u32 = blob::SLOT_OCTETS;
+const SLOTS_PER_PAGE: u64 = (blob::MAX_OCTETS / SLOT_OCTETS) as u64;
+
+impl Table for Answers {
+    type Blob = PageBlob;
+
+    #[inline(always)]
+    fn seed(&self) -> u64 {
+        self.policy.seed
+    }
+
+    #[inline(always)]
+    fn max_udp(&self) -> u32 {
+        self.policy.max_udp
+    }
+
+    #[inline(always)]
+    fn truncates(&self) -> bool {
+        self.policy.flags & policy::flags::TRUNCATE != 0
+    }
+
+    #[inline(always)]
+    fn find(&self, hash: u64) -> Option<PageBlob> {
+        // SAFETY: an element that is replaced meanwhile gives another reference, old or new; the
+        // responder compares the name in the blob that it leads to.
+        let reference = unsafe { INDEX.get(&hash) }?;
+        Self::blob(*reference)
+    }
+
+    #[inline(always)]
+    fn soa(&self, zone: u8) -> Option<PageBlob> {
+        let reference = *ZONES.get(u32::from(zone))?;
+        if reference == 0 {
+            return None;
+        }
+        Self::blob(reference)
+    }
+}
+
+/// A blob in its page.
+#[derive(Clone, Copy)]
+pub(crate) struct PageBlob {
+    page: *const u8,
+    start: u32,
+}
+
+impl PageBlob {
+    #[inline(always)]
+    fn load<T: Copy>(&self, at: u32) -> Option<T> {
+        let mut offset = u64::from(self.start.wrapping_add(at));
+        // Out of the compiler's sight, which would split the comparison from the access.
+        // SAFETY: a mask of a register.
+        unsafe {
+            asm!(
+                "{offset} &= {mask}",
+                offset = inout(reg) offset,
+                mask = const blob::MAX_OCTETS - 1,
+                options(pure, nomem, nostack),
+            );
+        }
+        if offset > u64::from(blob::MAX_OCTETS) - size_of::<T>() as u64 {
+            return None;
+        }
+        // SAFETY: the octets lie within the page; any bits are a valid integer.
+        Some(unsafe { self.page.add(offset as usize).cast::<T>().read_unaligned() })
+    }
+}
+
+impl Blob for PageBlob {
+    #[inline(always)]
+    fn load_u64(&self, at: u32) -> Option<u64> {
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn load_chunk(&self, at: u32) -> Option<[u64; 4]> {
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn load_u16(&self, at: u32) -> Option<u16> {
+        self.load(at)
+    }
+}

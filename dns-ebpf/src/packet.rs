@@ -1,0 +1,110 @@
+//! Bounds-checked access to packet memory: the only `unsafe` that touches it.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+
+/// No offset is larger; a bound that the verifier needs to see.
+const OFFSET_MASK: u32 = 0xfff;
+
+/// Masks an offset out of the compiler's sight, so that the verifier sees the mask at its place.
+#[inline(always)]
+pub(crate) fn bound(offset: u32) -> u32 {
+    let mut offset = u64::from(offset);
+    // SAFETY: a mask of a register.
+    unsafe {
+        asm!(
+            "{offset} &= {mask}",
+            offset = inout(reg) offset,
+            mask = const OFFSET_MASK,
+            options(pure, nomem, nostack),
+        );
+    }
+    offset as u32
+}
+
+/// A frame in the driver's buffer. Words are little-endian, offsets count from its first octet.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet(*mut xdp_md);
+
+impl Packet {
+    pub(crate) const fn new(context: *mut xdp_md) -> Self {
+        Self(context)
+    }
+
+    /// The address of `octets` octets at `at`, if the packet has them.
+    #[inline(always)]
+    fn at(self, at: u32, octets: u32) -> Option<*mut u8> {
+        // SAFETY: the context is the one that the kernel gave to the program.
+        let (mut start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        // In one piece: the compiler would otherwise take the mask for redundant, or move the offset
+        // to the other side of the comparison, and the verifier could follow neither.
+        // SAFETY: a mask and an addition of registers.
+        unsafe {
+            asm!(
+                "{offset} &= {mask}",
+                "{start} += {offset}",
+                start = inout(reg) start,
+                offset = inout(reg) u64::from(at) => _,
+                mask = const OFFSET_MASK,
+                options(pure, nomem, nostack),
+            );
+        }
+        (start + octets as usize <= end).then_some(start as *mut u8)
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, at: u32) -> Option<T> {
+        let pointer = self.at(at, size_of::<T>() as u32)?.cast::<T>();
+        // SAFETY: `at` checked that the packet has these octets; any bits are a valid integer.
+        Some(unsafe { pointer.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn store<T>(self, at: u32, value: T) -> Option<()> {
+        let pointer = self.at(at, size_of::<T>() as u32)?.cast::<T>();
+        // SAFETY: `at` checked that the packet has these octets, and nobody else has the packet.
+        unsafe { pointer.write_unaligned(value) };
+        Some(())
+    }
+
+    /// Whether the frame has `octets` octets or more.
+    #[inline(always)]
+    pub(crate) fn has(self, octets: u32) -> bool {
+        self.at(octets, 0).is_some()
+    }
+
+    /// Grows or shrinks the frame at its end.
+    #[inline(always)]
+    pub(crate) fn adjust_tail(self, delta: i32) -> bool {
+        // SAFETY: the context is the kernel's; pointers are derived anew at each access.
+        unsafe { bpf_xdp_adjust_tail(self.0, delta) == 0 }
+    }
+}
+
+macro_rules! words {
+    ($($load:ident $store:ident $word:ty,)*) => {
+        impl Packet {
+            $(
+                #[inline(always)]
+                pub(crate) fn $load(self, at: u32) -> Option<$word> {
+                    self.load(at)
+                }
+
+                #[inline(always)]
+                pub(crate) fn $store(self, at: u32, word: $word) -> Option<()> {
+                    self.store(at, word)
+                }
+            )*
+        }
+    };
+}
+
+words! {
+    load_u8 store_u8 u8,
+    load_u16 store_u16 u16,
+    load_u32 store_u32 u32,
+    load_u64 store_u64 u64,
+    load_chunk store_chunk [u64; 4],
+}
