@@ -43,8 +43,6 @@ pub mod flags {
     pub const OPAQUE: u8 = 2;
     /// Only a rendezvous for what lies below; a question for the name itself goes up.
     pub const PASS: u8 = 4;
-    /// On the SOA of a zone: all of the zone's names are known, so a name not found does not exist.
-    pub const COMPLETE: u8 = 8;
 }
 
 /// Reads one blob.

@@ -27,7 +27,11 @@ pub(crate) const BPF_PACKAGE: &str = "dns-ebpf";
 pub(crate) const BPF_PROFILE: &str = "bpf";
 
 /// Compiler flags of the XDP program: BTF for the loader and the verifier's messages.
-const BPF_RUSTFLAGS: &[&str] = &["-Cdebuginfo=2", "-Clink-arg=--btf"];
+const BPF_RUSTFLAGS: &[&str] = &[
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Ctarget-feature=+allows-misaligned-mem-access",
+];
 
 /// Where Debian puts its compiler. rustup's comes first on `PATH`, so it is named by its path.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";

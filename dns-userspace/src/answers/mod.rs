@@ -1,5 +1,9 @@
 //! Answers: what a snapshot says to a question, and that as a message. Pure: no sockets, no clock.
 
+pub mod encode;
+pub mod fast;
+#[cfg(test)]
+mod fast_tests;
 pub mod message;
 pub mod query;
 pub mod resolve;

@@ -227,6 +227,11 @@ impl Editor {
         self.snapshot = Arc::new(Snapshot {
             seed: self.seed,
             zones: self.zones.clone(),
+            denials: self
+                .zones
+                .iter()
+                .map(|zone| self.encoder.encode_denial(zone))
+                .collect(),
             table: self.table.clone(),
             generation: self.snapshot.generation + 1,
         });

@@ -204,10 +204,14 @@ fn an_incomplete_zone_becomes_complete_with_its_content() {
 fn the_encoder_sees_the_whole_snapshot_and_only_what_was_written() {
     struct CountAddresses;
     impl Encoder for CountAddresses {
-        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u64]>> {
+        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
             let found = snapshot.node(node.owner())?;
             let count = found.rrset(Rtype::A)?.data().len();
-            Some(Box::new([count as u64]))
+            Some(Box::new([count as u8]))
+        }
+
+        fn encode_denial(&self, _: &Zone) -> Option<Box<[u8]>> {
+            None
         }
     }
     let zones = vec![zone("mesos")];

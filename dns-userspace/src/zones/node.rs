@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Name, Rrset, Rtype, Snapshot, ZoneIndex};
+use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 
 /// Turns a node into its finished answers, in the form that the kernel's map holds.
 ///
@@ -10,7 +10,10 @@ use super::{Name, Rrset, Rtype, Snapshot, ZoneIndex};
 /// and before any reader sees it.
 pub trait Encoder: Send + Sync {
     /// The finished answers of `node`; `None` leaves the name to the slow path.
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u64]>>;
+    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>>;
+
+    /// The finished SOA that denies names and types of `zone`; `None` leaves them to the slow path.
+    fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>>;
 }
 
 /// Encodes nothing: every question takes the slow path.
@@ -18,7 +21,11 @@ pub trait Encoder: Send + Sync {
 pub struct NoEncoder;
 
 impl Encoder for NoEncoder {
-    fn encode(&self, _: &Snapshot, _: &Node) -> Option<Box<[u64]>> {
+    fn encode(&self, _: &Snapshot, _: &Node) -> Option<Box<[u8]>> {
+        None
+    }
+
+    fn encode_denial(&self, _: &Zone) -> Option<Box<[u8]>> {
         None
     }
 }
@@ -29,7 +36,7 @@ impl Encoder for NoEncoder {
 pub struct Node {
     owner: Name,
     rrsets: Box<[Rrset]>,
-    blob: OnceLock<Box<[u64]>>,
+    blob: OnceLock<Box<[u8]>>,
     zone: ZoneIndex,
     apex: bool,
     occluded: bool,
@@ -86,7 +93,7 @@ impl Node {
 
     /// The finished answers, where an [`Encoder`] made some.
     #[must_use]
-    pub fn blob(&self) -> Option<&[u64]> {
+    pub fn blob(&self) -> Option<&[u8]> {
         self.blob.get().map(|blob| &**blob)
     }
 

@@ -16,6 +16,8 @@ pub type Served = ArcSwap<Snapshot>;
 pub struct Snapshot {
     pub(super) seed: u64,
     pub(super) zones: Vec<Arc<Zone>>,
+    /// For each zone what [`Self::denial`] gives.
+    pub(super) denials: Vec<Option<Box<[u8]>>>,
     pub(super) table: Table,
     pub(super) generation: u64,
 }
@@ -27,6 +29,7 @@ impl Snapshot {
         Self {
             seed,
             zones: Vec::new(),
+            denials: Vec::new(),
             table: Table::new(),
             generation: 0,
         }
@@ -76,6 +79,20 @@ impl Snapshot {
     #[must_use]
     pub fn node(&self, name: &Name) -> Option<&Arc<Node>> {
         self.lookup(name.wire())
+    }
+
+    /// The finished answers under a hash. Where names collide, those of one of them: the caller
+    /// compares the name.
+    #[must_use]
+    pub fn blob(&self, hash: u64) -> Option<&[u8]> {
+        self.table.first(hash)?.blob()
+    }
+
+    /// The finished SOA that denies names and types of a zone; `None` while the zone is not
+    /// complete.
+    #[must_use]
+    pub fn denial(&self, index: ZoneIndex) -> Option<&[u8]> {
+        self.denials.get(usize::from(index.0))?.as_deref()
     }
 
     /// Every node, empty non-terminals included, in no order.

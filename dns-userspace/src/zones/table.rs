@@ -66,6 +66,14 @@ impl Table {
         shard.0.get(at).map(|(_, node)| node)
     }
 
+    /// The first node of a hash; where names collide, one of them.
+    pub(super) fn first(&self, hash: u64) -> Option<&Arc<Node>> {
+        let (group, shard) = place(hash);
+        let shard = self.groups.get(group)?.0.get(shard)?;
+        let at = shard.0.partition_point(|(other, _)| *other < hash);
+        shard.0.get(at).filter(|(other, _)| *other == hash).map(|(_, node)| node)
+    }
+
     /// Puts `node` in place of the one of the same name.
     pub(super) fn insert(&mut self, hash: u64, node: Arc<Node>) {
         let Some(shard) = self.shard_mut(hash) else {
