@@ -80,7 +80,16 @@ impl Head {
     /// Packs the fields.
     #[must_use]
     pub const fn new(name_octets: u8, entries: u8, zone: u8, flags: u8, apex_offset: u8) -> Self {
-        Self(u64::from_le_bytes([name_octets, entries, zone, flags, apex_offset, 0, 0, 0]))
+        Self(u64::from_le_bytes([
+            name_octets,
+            entries,
+            zone,
+            flags,
+            apex_offset,
+            0,
+            0,
+            0,
+        ]))
     }
 
     /// Reads what [`Self::get`] gave.

@@ -124,7 +124,10 @@ mod tests {
                 assert_eq!(before, (1u64 << (8 * place)) - 1);
             }
         }
-        assert_eq!(zero_octets(u64::from_le_bytes([1, 0x80, 2, 3, 4, 5, 6, 7])), 0);
+        assert_eq!(
+            zero_octets(u64::from_le_bytes([1, 0x80, 2, 3, 4, 5, 6, 7])),
+            0
+        );
     }
 
     #[test]

@@ -34,6 +34,25 @@ pub struct Policy {
 
 const _: () = assert!(size_of::<Policy>() == 40 + 20 * MAX_ADDRESSES);
 
+/// Interfaces that the map `INTERFACES` can tell apart: its size, a power of two.
+pub const INTERFACE_SLOTS: u32 = 4096;
+
+/// An interface that is answered on. Lives in the BPF map `INTERFACES`, at its index modulo
+/// [`INTERFACE_SLOTS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its address in the order of the wire, as the low six octets of a little-endian number; 0
+    /// if it has none.
+    pub mac: u64,
+    /// Its index; 0 in a free slot.
+    pub index: u32,
+    /// Zero; keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Interface>() == 16);
+
 /// Bits of [`Policy::flags`].
 pub mod flags {
     /// A response that does not fit is answered with TC=1 and no records. Without it such a query

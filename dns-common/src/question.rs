@@ -99,7 +99,10 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
             let (before_root, mask) = name::first_mark(zeros);
             hasher.push(name::fold(word & mask));
             sum = sum.wrapping_add(halves(word & mask));
-            name_octets = at.wrapping_sub(HEADER_OCTETS).wrapping_add(before_root).wrapping_add(1);
+            name_octets = at
+                .wrapping_sub(HEADER_OCTETS)
+                .wrapping_add(before_root)
+                .wrapping_add(1);
             last_mask = mask;
             break;
         }
@@ -187,6 +190,13 @@ pub(crate) fn window<M: Message>(message: &M, at: u32, octets: u32) -> Result<u6
     if at >= octets {
         return Err(Verdict::Malformed);
     }
-    let last = message.load_u64(octets.wrapping_sub(name::WORD)).ok_or(Verdict::Malformed)?;
-    Ok(last >> (at.wrapping_add(name::WORD).wrapping_sub(octets).wrapping_mul(8) & 63))
+    let last = message
+        .load_u64(octets.wrapping_sub(name::WORD))
+        .ok_or(Verdict::Malformed)?;
+    Ok(last
+        >> (at
+            .wrapping_add(name::WORD)
+            .wrapping_sub(octets)
+            .wrapping_mul(8)
+            & 63))
 }

@@ -41,7 +41,7 @@ pub trait Message {
     /// Stores two octets, `None` outside the message.
     fn store_u16(&mut self, at: u32, word: u16) -> Option<()>;
     /// Completes what surrounds the message: lengths, addresses, checksums.
-    fn seal(&mut self, query_octets: u32, query: &Sums, response: &Sums) -> Option<()>;
+    fn seal(&mut self, response: &Sums) -> Option<()>;
 }
 
 /// A piece of the response: octets `from..from + octets` of the blob. Either none or at least
@@ -111,10 +111,9 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
         question: question.question_sum,
         records: trailing_sum(message, question.end)?,
     };
-    let query_octets = message.octets();
     message.resize(octets, &query)?;
     let response = write(message, &question, &plan).ok_or(Verdict::Broken)?;
-    message.seal(query_octets, &query, &response).ok_or(Verdict::Broken)?;
+    message.seal(&response).ok_or(Verdict::Broken)?;
     Ok(Verdict::of_response(plan.verdict))
 }
 
@@ -139,7 +138,9 @@ fn compare<M: Message, B: Blob>(
         if left <= name::WORD {
             word &= question.last_mask;
         }
-        let stored = blob.load_u64(blob::NAME_AT.wrapping_add(at)).ok_or(Verdict::Collision)?;
+        let stored = blob
+            .load_u64(blob::NAME_AT.wrapping_add(at))
+            .ok_or(Verdict::Collision)?;
         if name::fold(word) != stored {
             return Err(Verdict::Collision);
         }
@@ -171,8 +172,7 @@ fn plan<M: Message, T: Table>(
             break;
         }
         let rtype = blob.load_u16(at).ok_or(Verdict::Miss)?;
-        if rtype == question.rtype
-            || (rtype == blob::ANY_OTHER_TYPE && !is_special(question.rtype))
+        if rtype == question.rtype || (rtype == blob::ANY_OTHER_TYPE && !is_special(question.rtype))
         {
             found = true;
             break;
@@ -235,10 +235,19 @@ fn answer<B: Blob>(
         verdict: Verdict::Answered as u32,
         flags: response_flags(question, head),
         counts: entry.counts(),
-        head: Piece { from: body_at, octets: u32::from(entry.head_octets) },
-        rotating: Piece { from: rotating_at.wrapping_add(first), octets: rotating_octets },
+        head: Piece {
+            from: body_at,
+            octets: u32::from(entry.head_octets),
+        },
+        rotating: Piece {
+            from: rotating_at.wrapping_add(first),
+            octets: rotating_octets,
+        },
         tail_owner: 0,
-        tail: Piece { from: tail_at, octets: u32::from(entry.tail_octets) },
+        tail: Piece {
+            from: tail_at,
+            octets: u32::from(entry.tail_octets),
+        },
         tail_optional: entry.flags & entry_flags::TAIL_OPTIONAL != 0,
     })
 }
@@ -254,7 +263,9 @@ fn denial<T: Table>(
 ) -> Result<Plan<T::Blob>, Verdict> {
     let blob = table.soa(head.zone()).ok_or(Verdict::Miss)?;
     let low = blob.load_u64(blob::NAME_AT).ok_or(Verdict::Miss)?;
-    let high = blob.load_u64(blob::NAME_AT.wrapping_add(8)).ok_or(Verdict::Miss)?;
+    let high = blob
+        .load_u64(blob::NAME_AT.wrapping_add(8))
+        .ok_or(Verdict::Miss)?;
     let entry = Entry::from_words(low, high);
     let none = Piece { from: 0, octets: 0 };
     Ok(Plan {
@@ -265,7 +276,10 @@ fn denial<T: Table>(
         head: none,
         rotating: none,
         tail_owner: 0xc000 | owner,
-        tail: Piece { from: u32::from(entry.body_at), octets: u32::from(entry.tail_octets) },
+        tail: Piece {
+            from: u32::from(entry.body_at),
+            octets: u32::from(entry.tail_octets),
+        },
         tail_optional: false,
     })
 }
@@ -279,21 +293,25 @@ fn response_flags(question: &Question, head: Head) -> u32 {
 
 /// Octets of the response; cuts the plan where it does not fit the client.
 #[inline(always)]
-fn fit<T: Table>(
-    table: &T,
-    question: &Question,
-    plan: &mut Plan<T::Blob>,
-) -> Result<u32, Verdict> {
+fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Result<u32, Verdict> {
     let mut limit = MIN_UDP_OCTETS;
     let mut fixed = question.end;
     if question.edns.present() {
         // Smaller values mean 512 (RFC 6891, section 6.2.3).
-        limit = question.edns.size().max(MIN_UDP_OCTETS).min(table.max_udp());
+        limit = question
+            .edns
+            .size()
+            .max(MIN_UDP_OCTETS)
+            .min(table.max_udp());
         fixed = fixed.wrapping_add(OPT_OCTETS);
     }
     let owner_octets = if plan.tail_owner == 0 { 0 } else { 2 };
-    let needed = fixed.wrapping_add(plan.head.octets).wrapping_add(plan.rotating.octets);
-    let octets = needed.wrapping_add(owner_octets).wrapping_add(plan.tail.octets);
+    let needed = fixed
+        .wrapping_add(plan.head.octets)
+        .wrapping_add(plan.rotating.octets);
+    let octets = needed
+        .wrapping_add(owner_octets)
+        .wrapping_add(plan.tail.octets);
     if octets <= limit {
         return Ok(octets);
     }
@@ -425,10 +443,13 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
 /// copied, no options.
 #[inline(always)]
 fn write_opt<M: Message>(message: &mut M, question: &Question, at: u32) -> Option<u64> {
-    let dnssec_ok = if question.edns.dnssec_ok() { 0x80u64 } else { 0 };
+    let dnssec_ok = if question.edns.dnssec_ok() {
+        0x80u64
+    } else {
+        0
+    };
     let size = crate::wire::MAX_UDP_OCTETS as u16;
-    let front =
-        u64::from(rtype::OPT) << 16 | u64::from(size.swap_bytes()) << 24 | dnssec_ok << 56;
+    let front = u64::from(rtype::OPT) << 16 | u64::from(size.swap_bytes()) << 24 | dnssec_ok << 56;
     message.store_u64(at, front)?;
     message.store_u32(at.wrapping_add(7), dnssec_ok as u32)?;
     Some(sum_at(at, halves(front)))

@@ -35,7 +35,11 @@ pub const fn fold_sum(sum: u64) -> u64 {
 #[must_use]
 pub const fn sum_at(at: u32, sum: u64) -> u64 {
     let folded = fold_sum(sum);
-    if at & 1 == 0 { folded } else { ((folded & 0xff) << 8) | (folded >> 8) }
+    if at & 1 == 0 {
+        folded
+    } else {
+        ((folded & 0xff) << 8) | (folded >> 8)
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +71,11 @@ mod tests {
             }
             let second = halves(u64::from_le_bytes(back.try_into().unwrap()));
             let total = fold_sum(fold_sum(sum) + sum_at(cut as u32, second));
-            assert_eq!((total as u16).swap_bytes(), plain(&octets[..cut + 8]), "cut at {cut}");
+            assert_eq!(
+                (total as u16).swap_bytes(),
+                plain(&octets[..cut + 8]),
+                "cut at {cut}"
+            );
         }
     }
 }

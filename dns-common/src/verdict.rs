@@ -31,7 +31,7 @@ verdicts! {
     Truncated = "truncated",
     /// Up: no IPv4 or IPv6, or more than two VLAN tags.
     NotIp = "not_ip",
-    /// Up: the frame is not for this interface's address.
+    /// Up: the frame came in on an interface that is not answered on, or not for its address.
     OtherHost = "other_host",
     /// Up: IPv4 options, a fragment, or an IPv6 extension header.
     IpOptions = "ip_options",
@@ -91,7 +91,10 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn is_response(self) -> bool {
-        matches!(self, Self::Answered | Self::NoData | Self::NxDomain | Self::Truncated)
+        matches!(
+            self,
+            Self::Answered | Self::NoData | Self::NxDomain | Self::Truncated
+        )
     }
 }
 

@@ -11,7 +11,9 @@ pub(crate) fn fold(sum: u64) -> u16 {
 /// The terms of an IPv4 header without options, given as its words.
 #[inline(always)]
 pub(crate) fn ipv4_terms(words: [u64; 2], last: u32) -> u64 {
-    halves(words[0]).wrapping_add(halves(words[1])).wrapping_add(u64::from(last))
+    halves(words[0])
+        .wrapping_add(halves(words[1]))
+        .wrapping_add(u64::from(last))
 }
 
 /// The terms that UDP adds for its pseudo header, besides the addresses: protocol and length.

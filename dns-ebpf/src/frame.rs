@@ -1,22 +1,12 @@
 //! Ethernet, VLAN tags, IPv4, IPv6 and UDP: read on the way in, turned round on the way out.
 
-use aya_ebpf::Global;
 use dns_common::policy::MAX_ADDRESSES;
 use dns_common::sum::halves;
 use dns_common::{Message, Policy, Sums, Verdict};
 
 use crate::checksum;
-use crate::maps::Blur;
+use crate::maps::{self, Blur};
 use crate::packet::{self, Packet};
-
-/// The interface's address as a little-endian number; 0 where it has none.
-#[unsafe(no_mangle)]
-static INTERFACE_MAC: Global<u64> = Global::new(0);
-/// 1: the query's checksum is carried over with the differences, so that damage done on the way
-/// stays visible. 0: it is verified and computed anew, for virtual devices, whose packets may not
-/// have one yet.
-#[unsafe(no_mangle)]
-static CARRY_CHECKSUM: Global<u32> = Global::new(0);
 
 const ETHERNET_OCTETS: u32 = 14;
 const IPV4_OCTETS: u32 = 20;
@@ -64,9 +54,9 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn read(packet: Packet, policy: &Policy) -> Result<Self, Verdict> {
         let blur = Blur::open()?;
-        let own = INTERFACE_MAC.load();
+        let interface = maps::interface(packet.interface()).ok_or(Verdict::OtherHost)?;
         let front = packet.load_u64(0).ok_or(Verdict::NotIp)?;
-        if own != 0 && front & MAC_MASK != own {
+        if interface.mac != 0 && front & MAC_MASK != interface.mac {
             return Err(Verdict::OtherHost);
         }
         let mut type_at = ETHERNET_OCTETS - 2;
@@ -130,12 +120,12 @@ impl Frame {
         if self.checksum == 0 {
             return !self.ipv6;
         }
-        if CARRY_CHECKSUM.load() != 0 {
-            return true;
-        }
         let udp_octets = self.octets.wrapping_add(UDP_OCTETS);
         let length = u64::from((udp_octets as u16).swap_bytes());
-        let message = query.header.wrapping_add(query.question).wrapping_add(query.records);
+        let message = query
+            .header
+            .wrapping_add(query.question)
+            .wrapping_add(query.records);
         let all = self
             .endpoints
             .wrapping_add(checksum::pseudo_terms(udp_octets))
@@ -147,7 +137,9 @@ impl Frame {
 
     #[inline(always)]
     fn has_partial_checksum(&self, udp_octets: u32) -> bool {
-        let Some(ports) = self.packet.load_u32(self.udp_at) else { return false };
+        let Some(ports) = self.packet.load_u32(self.udp_at) else {
+            return false;
+        };
         // Less the ports, which are no part of the pseudo header: plus their complement.
         let pseudo = self
             .endpoints
@@ -158,24 +150,11 @@ impl Frame {
 
     /// The UDP checksum of the response.
     #[inline(always)]
-    fn response_checksum(&self, old_octets: u32, query: &Sums, response: &Sums) -> u16 {
+    fn response_checksum(&self, response: &Sums) -> u16 {
         if self.checksum == 0 {
             return 0;
         }
         let length = u64::from(((self.octets + UDP_OCTETS) as u16).swap_bytes());
-        if CARRY_CHECKSUM.load() != 0 {
-            // RFC 1624, equation 3: complement of the old, plus complements of what goes, plus
-            // what comes. The length counts twice, in the header and in the pseudo header.
-            let old_length = u64::from(((old_octets + UDP_OCTETS) as u16).swap_bytes());
-            let sum = u64::from(!self.checksum)
-                .wrapping_add(u64::from(!checksum::fold(old_length * 2)))
-                .wrapping_add(u64::from(!checksum::fold(query.header)))
-                .wrapping_add(u64::from(!checksum::fold(query.records)))
-                .wrapping_add(length * 2)
-                .wrapping_add(response.header)
-                .wrapping_add(response.records);
-            return checksum::udp(sum);
-        }
         let sum = self
             .endpoints
             .wrapping_add(checksum::pseudo_terms(self.octets + UDP_OCTETS))
@@ -348,9 +327,9 @@ impl Message for Frame {
     }
 
     #[inline(always)]
-    fn seal(&mut self, old_octets: u32, query: &Sums, response: &Sums) -> Option<()> {
+    fn seal(&mut self, response: &Sums) -> Option<()> {
         let packet = self.packet;
-        let checksum = self.response_checksum(old_octets, query, response);
+        let checksum = self.response_checksum(response);
         let udp_octets = self.octets + UDP_OCTETS;
         turn_ethernet(packet)?;
         if self.ipv6 {
@@ -381,8 +360,9 @@ fn turn_ipv4(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
     let source = (packet.load_u64(at + 8)? >> 32) as u32;
     let destination = packet.load_u32(at + 16)?;
     const DONT_FRAGMENT: u64 = 0x4000u16.swap_bytes() as u64;
-    let first =
-        0x45 | u64::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes()) << 16 | DONT_FRAGMENT << 48;
+    let first = 0x45
+        | u64::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes()) << 16
+        | DONT_FRAGMENT << 48;
     let second = TTL | UDP << 8 | u64::from(destination) << 32;
     let checksum = !checksum::fold(checksum::ipv4_terms([first, second], source));
     packet.store_u64(at, first)?;
@@ -403,38 +383,4 @@ fn turn_ipv6(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
     packet.store_u64(at + 16, low)?;
     packet.store_u64(at + 24, source_high)?;
     packet.store_u64(at + 32, source_low)
-}
-
-/// Sends an IPv4 or IPv6 datagram for port 53 back unread, with QR set.
-#[inline(always)]
-pub(crate) fn reflect(packet: Packet) -> Option<()> {
-    let (udp_at, ipv6) = match packet.load_u16(ETHERNET_OCTETS - 2)? {
-        ethertype::IPV4 if (packet.load_u64(ETHERNET_OCTETS + 8)? >> 8) & 0xff == UDP => {
-            (ETHERNET_OCTETS + IPV4_OCTETS, false)
-        }
-        ethertype::IPV6 if (packet.load_u64(ETHERNET_OCTETS)? >> 48) & 0xff == UDP => {
-            (ETHERNET_OCTETS + IPV6_OCTETS, true)
-        }
-        _ => return None,
-    };
-    let udp = packet.load_u64(udp_at)?;
-    if (udp >> 16) as u16 != 53u16.swap_bytes() {
-        return None;
-    }
-    let message_at = udp_at + UDP_OCTETS;
-    let id_and_flags = packet.load_u32(message_at)?;
-    let udp_octets = u32::from(((udp >> 32) as u16).swap_bytes());
-    turn_ethernet(packet)?;
-    if ipv6 {
-        turn_ipv6(packet, ETHERNET_OCTETS, udp_octets)?;
-    } else {
-        turn_ipv4(packet, ETHERNET_OCTETS, udp_octets)?;
-    }
-    // QR adds one to a word of the sum, in the byte that comes third.
-    let checksum = !checksum::fold(u64::from(!((udp >> 48) as u16)).wrapping_add(0x80));
-    let turned = u64::from((udp as u32).rotate_left(16))
-        | (udp & 0xffff_0000_0000)
-        | u64::from(checksum) << 48;
-    packet.store_u64(udp_at, turned)?;
-    packet.store_u32(message_at, id_and_flags | 0x80_0000)
 }

@@ -1,9 +1,5 @@
 //! The data plane: an XDP program that answers DNS queries at the NIC and passes everything else
 //! up untouched.
-//!
-//! `mesos_xdns` answers; `pass` does nothing and belongs on the far end of a veth pair, which
-//! delivers XDP_TX frames only to a peer with a program; `reflect` sends every DNS packet back
-//! unread, which is the speed that no answer can beat.
 
 #![no_std]
 #![no_main]
@@ -62,21 +58,6 @@ fn answer(packet: Packet) -> Result<Verdict, Verdict> {
     let answers = Answers::open()?;
     let mut frame = Frame::read(packet, answers.policy())?;
     Ok(respond(&mut frame, &answers))
-}
-
-/// Lets everything through.
-#[xdp]
-pub fn pass(_: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
-}
-
-/// Sends DNS packets back with their addresses swapped and QR set, unread.
-#[xdp]
-pub fn reflect(context: XdpContext) -> u32 {
-    match frame::reflect(Packet::new(context.ctx)) {
-        Some(()) => xdp_action::XDP_TX,
-        None => xdp_action::XDP_PASS,
-    }
 }
 
 #[cfg(not(test))]

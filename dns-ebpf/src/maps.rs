@@ -6,7 +6,7 @@ use core::arch::asm;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use dns_common::blob::{self, Blob, Table};
-use dns_common::{Policy, Verdict, policy};
+use dns_common::{Interface, Policy, Verdict, policy};
 
 /// `BPF_F_MMAPABLE`: user space writes blobs by plain stores.
 const MMAPABLE: usize = 1 << 10;
@@ -29,6 +29,10 @@ static ZONES: Array<u64, { blob::MAX_ZONES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 static POLICY: Array<Policy, 1> = Array::new();
 
+/// The interfaces that are answered on. User space writes it.
+#[btf_map]
+static INTERFACES: Array<Interface, { policy::INTERFACE_SLOTS as usize }> = Array::new();
+
 /// Packets by verdict, for each CPU. The program writes it.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
@@ -44,6 +48,13 @@ pub(crate) fn count(verdict: Verdict) {
         // SAFETY: the value belongs to this CPU, and XDP programs do not interrupt one another.
         unsafe { *counter = (*counter).wrapping_add(1) };
     }
+}
+
+/// The interface of an index, if it is answered on.
+#[inline(always)]
+pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
+    let interface = INTERFACES.get(index % policy::INTERFACE_SLOTS)?;
+    (interface.index == index).then_some(interface)
 }
 
 /// A cell through which a number goes and comes back unknown to the verifier.
@@ -88,7 +99,10 @@ impl Answers {
     fn blob(reference: u64) -> Option<PageBlob> {
         let page = BLOBS.get_ptr((reference / SLOTS_PER_PAGE) as u32)?;
         let start = (reference % SLOTS_PER_PAGE) as u32 * SLOT_OCTETS;
-        Some(PageBlob { page: page.cast(), start })
+        Some(PageBlob {
+            page: page.cast(),
+            start,
+        })
     }
 }
 

@@ -33,6 +33,13 @@ impl Packet {
         Self(context)
     }
 
+    /// Index of the interface that the frame came in on.
+    #[inline(always)]
+    pub(crate) fn interface(self) -> u32 {
+        // SAFETY: the context is the one that the kernel gave to the program.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
     /// The address of `octets` octets at `at`, if the packet has them.
     #[inline(always)]
     fn at(self, at: u32, octets: u32) -> Option<*mut u8> {
@@ -69,6 +76,11 @@ impl Packet {
         Some(())
     }
 
+    #[inline(always)]
+    pub(crate) fn store_chunk(self, at: u32, words: [u64; 4]) -> Option<()> {
+        self.store(at, words)
+    }
+
     /// Whether the frame has `octets` octets or more.
     #[inline(always)]
     pub(crate) fn has(self, octets: u32) -> bool {
@@ -102,9 +114,7 @@ macro_rules! words {
 }
 
 words! {
-    load_u8 store_u8 u8,
     load_u16 store_u16 u16,
     load_u32 store_u32 u32,
     load_u64 store_u64 u64,
-    load_chunk store_chunk [u64; 4],
 }

@@ -11,6 +11,7 @@
 pub mod answers;
 pub mod commands;
 pub mod config;
+pub mod dataplane;
 pub mod forwarder;
 pub mod mesos;
 pub mod records;

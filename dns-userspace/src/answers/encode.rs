@@ -22,7 +22,11 @@ impl Encoder for BlobEncoder {
     }
 
     fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>> {
-        if zone.complete { encode_denial(zone) } else { None }
+        if zone.complete {
+            encode_denial(zone)
+        } else {
+            None
+        }
     }
 }
 
@@ -104,12 +108,7 @@ fn place(directory: &mut Vec<Entry>, bodies: &mut Vec<u8>, mut entry: Entry, bod
 
 /// Puts the parts one behind the other. `body_at` of each entry, relative so far, becomes relative
 /// to the blob.
-fn assemble(
-    head: Head,
-    owner: &[u8],
-    directory: &mut [Entry],
-    bodies: &[u8],
-) -> Option<Box<[u8]>> {
+fn assemble(head: Head, owner: &[u8], directory: &mut [Entry], bodies: &[u8]) -> Option<Box<[u8]>> {
     let directory_at = usize::try_from(head.directory_at()).ok()?;
     let bodies_at = directory_at + directory.len() * blob::ENTRY_OCTETS as usize;
     if directory.len() > blob::MAX_ENTRIES as usize
@@ -142,7 +141,11 @@ struct Body {
 
 /// An entry that only says that the type exists: its answer goes the slow way.
 fn unfit(rtype: Rtype) -> Entry {
-    Entry { rtype: rtype.0, flags: entry_flags::UNFIT, ..Entry::default() }
+    Entry {
+        rtype: rtype.0,
+        flags: entry_flags::UNFIT,
+        ..Entry::default()
+    }
 }
 
 /// The answer to a question for `rtype` at `node`.
@@ -161,7 +164,10 @@ fn finish_own(node: &Node, rtype: Rtype, resolution: &Resolution<'_>) -> Option<
         && resolution.answer.len() == 1
         && resolution.authority.is_empty()
         && resolution.additional.is_empty()
-        && resolution.answer.iter().all(|one| one.owner == *node.owner() && *one.rrset == *own);
+        && resolution
+            .answer
+            .iter()
+            .all(|one| one.owner == *node.owner() && *one.rrset == *own);
     if !is_own || !stands_alone(rtype) {
         return None;
     }
@@ -187,7 +193,9 @@ fn finish_rrset(rrset: &Rrset) -> Option<(Entry, Body)> {
     let rotating = u8::try_from(rrset.data().len()).ok()?;
     let rotating_octets = u16::try_from(octets.len()).ok()?;
     let stride = starts.get(1).copied().unwrap_or(0);
-    let is_even = (0u16..).zip(&starts).all(|(i, start)| i.checked_mul(stride) == Some(*start));
+    let is_even = (0u16..)
+        .zip(&starts)
+        .all(|(i, start)| i.checked_mul(stride) == Some(*start));
     let is_even = is_even && rotating_octets == u16::from(rotating).checked_mul(stride)?;
     if rotating > 1 {
         octets.extend_from_within(..);
@@ -197,7 +205,11 @@ fn finish_rrset(rrset: &Rrset) -> Option<(Entry, Body)> {
         answers: rotating,
         rotating,
         rotating_octets,
-        stride: if is_even { u8::try_from(stride).unwrap_or(0) } else { 0 },
+        stride: if is_even {
+            u8::try_from(stride).unwrap_or(0)
+        } else {
+            0
+        },
         ..Entry::default()
     };
     Some((entry, Body { octets, starts }))

@@ -106,7 +106,7 @@ impl Message for Datagram<'_> {
     }
 
     #[inline(always)]
-    fn seal(&mut self, _: u32, _: &Sums, _: &Sums) -> Option<()> {
+    fn seal(&mut self, _: &Sums) -> Option<()> {
         Some(())
     }
 }

@@ -2,8 +2,6 @@
 
 pub mod encode;
 pub mod fast;
-#[cfg(test)]
-mod fast_tests;
 pub mod message;
 pub mod query;
 pub mod resolve;

@@ -1,6 +1,7 @@
 //! What a configuration takes from the host it is read on, gathered once so that the reading
 //! itself depends on nothing else.
 
+use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io, ptr};
@@ -74,28 +75,100 @@ pub fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
 /// # Errors
 /// When the system does not say.
 pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    for one in interface_entries()?.into_iter().filter(|one| one.up) {
+        addresses.extend(one.address);
+    }
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Its link-layer address, if that has six octets.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// The interface of a name; `None` if there is none.
+///
+/// # Errors
+/// When the system does not say.
+pub fn interface(name: &str) -> io::Result<Option<Interface>> {
+    let entry = interface_entries()?
+        .into_iter()
+        .find(|one| one.name == name && one.link.is_some());
+    Ok(entry.and_then(|one| {
+        let (index, mac) = one.link?;
+        Some(Interface {
+            name: one.name,
+            index,
+            mac,
+        })
+    }))
+}
+
+/// One line of the system's list: an interface with one of its addresses.
+struct Entry {
+    name: String,
+    up: bool,
+    address: Option<IpAddr>,
+    link: Option<(u32, Option<[u8; 6]>)>,
+}
+
+fn interface_entries() -> io::Result<Vec<Entry>> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: `list` is a valid place for the pointer that getifaddrs writes.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let mut addresses = Vec::new();
-    let mut entry = list;
-    while !entry.is_null() {
-        // SAFETY: `entry` is an element of the list that getifaddrs made and that is freed below;
-        // its addresses are null or point to a socket address of the family they state.
+    let mut entries = Vec::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: `next` is an element of the list that getifaddrs made and that is freed below;
+        // its name is a C string, its address null or a socket address of the family it states.
         unsafe {
-            let one = &*entry;
-            if one.ifa_flags & (libc::IFF_UP as u32) != 0 && !one.ifa_addr.is_null() {
-                addresses.extend(socket_address(one.ifa_addr));
-            }
-            entry = one.ifa_next;
+            let one = &*next;
+            let address = one.ifa_addr;
+            entries.push(Entry {
+                name: CStr::from_ptr(one.ifa_name).to_string_lossy().into_owned(),
+                up: one.ifa_flags & (libc::IFF_UP as u32) != 0,
+                address: if address.is_null() {
+                    None
+                } else {
+                    socket_address(address)
+                },
+                link: if address.is_null() {
+                    None
+                } else {
+                    link_address(address)
+                },
+            });
+            next = one.ifa_next;
         }
     }
     // SAFETY: `list` came from getifaddrs and nothing refers to it any more.
     unsafe { libc::freeifaddrs(list) };
-    addresses.dedup();
-    Ok(addresses)
+    Ok(entries)
+}
+
+/// # Safety
+/// `address` points to a socket address of the family it states.
+unsafe fn link_address(address: *const libc::sockaddr) -> Option<(u32, Option<[u8; 6]>)> {
+    // SAFETY: the caller's promise; the structure is read whole, and its alignment not relied on.
+    unsafe {
+        if i32::from(ptr::read_unaligned(&raw const (*address).sa_family)) != libc::AF_PACKET {
+            return None;
+        }
+        let link: libc::sockaddr_ll = ptr::read_unaligned(address.cast());
+        let [a, b, c, d, e, f, ..] = link.sll_addr;
+        let mac = (link.sll_halen == 6).then_some([a, b, c, d, e, f]);
+        Some((u32::try_from(link.sll_ifindex).ok()?, mac))
+    }
 }
 
 /// # Safety

@@ -71,7 +71,11 @@ impl Table {
         let (group, shard) = place(hash);
         let shard = self.groups.get(group)?.0.get(shard)?;
         let at = shard.0.partition_point(|(other, _)| *other < hash);
-        shard.0.get(at).filter(|(other, _)| *other == hash).map(|(_, node)| node)
+        shard
+            .0
+            .get(at)
+            .filter(|(other, _)| *other == hash)
+            .map(|(_, node)| node)
     }
 
     /// Puts `node` in place of the one of the same name.

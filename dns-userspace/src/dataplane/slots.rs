@@ -1,0 +1,121 @@
+//! Where blobs live: pages of one BPF array, each cut into slots of one size.
+
+use dns_common::blob;
+
+/// Slot sizes in units of [`blob::SLOT_OCTETS`]: half the waste of powers of two.
+const CLASSES: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 21, 32, 64];
+const UNITS_PER_PAGE: u32 = blob::MAX_OCTETS / blob::SLOT_OCTETS;
+
+/// Hands out slots and takes them back. A slot given back is not handed out again before
+/// [`Self::recycle`]: a reader may still hold it.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pages: u32,
+    /// Pages in use; those behind have never been cut.
+    cut: u32,
+    free: [Vec<u64>; CLASSES.len()],
+    /// Given back since the last grace period.
+    waiting: Vec<(usize, u64)>,
+}
+
+impl Slots {
+    /// Slots of `pages` empty pages. The first unit is never handed out: 0 means no blob.
+    pub(super) fn new(pages: u32) -> Self {
+        Self {
+            pages,
+            cut: 1,
+            free: Default::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    fn class(octets: usize) -> Option<usize> {
+        let units = u32::try_from(octets.div_ceil(blob::SLOT_OCTETS as usize)).ok()?;
+        CLASSES.iter().position(|&size| size >= units)
+    }
+
+    /// A slot of at least `octets` octets; `None` if there is none left.
+    pub(super) fn take(&mut self, octets: usize) -> Option<u64> {
+        let class = Self::class(octets)?;
+        if self.free.get(class)?.is_empty() {
+            self.cut_page(class)?;
+        }
+        self.free.get_mut(class)?.pop()
+    }
+
+    fn cut_page(&mut self, class: usize) -> Option<()> {
+        if self.cut >= self.pages {
+            return None;
+        }
+        let first = u64::from(self.cut * UNITS_PER_PAGE);
+        self.cut += 1;
+        let size = *CLASSES.get(class)?;
+        let free = self.free.get_mut(class)?;
+        for slot in (0..UNITS_PER_PAGE / size).rev() {
+            free.push(first + u64::from(slot * size));
+        }
+        Some(())
+    }
+
+    /// Gives a slot of `octets` octets back.
+    pub(super) fn give_back(&mut self, reference: u64, octets: usize) {
+        if let Some(class) = Self::class(octets) {
+            self.waiting.push((class, reference));
+        }
+    }
+
+    /// Whether slots wait for the readers to be gone.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Makes the slots given back so far free. No reader may hold one any more.
+    pub(super) fn recycle(&mut self) {
+        for (class, reference) in self.waiting.drain(..) {
+            if let Some(free) = self.free.get_mut(class) {
+                free.push(reference);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn slots_never_overlap_nor_cross_a_page() {
+        let mut slots = Slots::new(40);
+        let mut owner: HashMap<u64, u64> = HashMap::new();
+        let mut taken = 0;
+        for octets in (1..=4096).step_by(61).cycle() {
+            let Some(reference) = slots.take(octets) else {
+                break;
+            };
+            taken += 1;
+            let units = octets.div_ceil(64) as u64;
+            assert_ne!(reference, 0);
+            assert_eq!(
+                reference / 64,
+                (reference + units - 1) / 64,
+                "{octets} at {reference}"
+            );
+            for unit in reference..reference + units {
+                assert_eq!(owner.insert(unit, reference), None);
+            }
+        }
+        assert!(taken > 60);
+    }
+
+    #[test]
+    fn a_slot_waits_for_its_readers() {
+        let mut slots = Slots::new(2);
+        let first = slots.take(4096).unwrap();
+        assert_eq!(slots.take(4096), None);
+        slots.give_back(first, 4096);
+        assert_eq!(slots.take(4096), None);
+        slots.recycle();
+        assert_eq!(slots.take(4096), Some(first));
+    }
+}
