@@ -351,6 +351,27 @@ async fn session_that_expired_is_replaced_and_the_leader_stays_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_session_is_kept_alive() {
+    needs_zookeeper!();
+    let ensemble = Ensemble::start(1, Duration::from_secs(3)).unwrap();
+    let server = ensemble.addresses()[0];
+    let (silent, lasting) = (master("10.0.0.1:5050"), master("10.0.0.2:5051"));
+    register_for_good(server, &lasting);
+    let detection = detect(&settings(&ensemble.url(PATH), &[]));
+    leader_is(&detection, &lasting).await;
+    // A master that never pings is the clock: its node goes when such a session expires.
+    let path = format!("{PATH}/json.info_-");
+    let mut session = Writer::connect(server).unwrap();
+    session
+        .create(&path, &json_info(&silent), NodeKind::EphemeralSequential)
+        .unwrap();
+    leader_is(&detection, &silent).await;
+    leader_is(&detection, &lasting).await;
+    let status = zookeeper(&detection, |_| true).await;
+    assert_eq!((status.connections, status.sessions), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn restart_of_zookeeper_keeps_the_leader_and_the_session() {
     needs_zookeeper!();
     let mut ensemble = Ensemble::start(1, LONG).unwrap();
@@ -383,6 +404,12 @@ async fn long_outage_ends_the_session_and_an_emptied_server_is_accepted() {
     let server = ensemble.addresses()[0];
     let (first, second) = (master("10.0.0.1:5050"), master("10.0.0.2:5051"));
     register_for_good(server, &first);
+    // Transactions that the emptied server will not have reached again.
+    let mut session = Writer::connect(server).unwrap();
+    for _ in 0..50 {
+        session.ensure("/churn").unwrap();
+        session.delete("/churn").unwrap();
+    }
     let detection = detect(&settings(&ensemble.url(PATH), &[]));
     leader_is(&detection, &first).await;
     ensemble.kill(0).unwrap();
