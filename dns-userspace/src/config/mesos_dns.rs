@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Xdp, XdpMode};
+use super::{
+    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Xdp, XdpMode, dcos,
+};
 
 /// Every key, spelled as `/v1/config` spells it.
-pub const KEYS: [&str; 39] = [
+pub const KEYS: [&str; 40] = [
     "RefreshSeconds",
     "Port",
     "Timeout",
@@ -51,6 +53,7 @@ pub const KEYS: [&str; 39] = [
     "IAMConfigFile",
     "MesosAuthentication",
     "xdp",
+    "dcos",
 ];
 
 /// Keys of older versions, which their files still carry.
@@ -137,6 +140,7 @@ fn defaults(path: &Path) -> Config {
         iam_config_file: String::new(),
         authentication: Authentication::None,
         xdp: Xdp::default(),
+        dcos: None,
     }
 }
 
@@ -269,6 +273,7 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         "MesosCredentials" => found.credentials(value, &mut config.mesos_credentials),
         "IAMConfigFile" => found.text(value, &mut config.iam_config_file),
         "MesosAuthentication" => found.text(value, &mut reading.authentication),
+        "dcos" => read_dcos(reading, value),
         _ => {
             let unknown = found.xdp(value, &mut config.xdp);
             reading.warnings.extend(
@@ -278,6 +283,27 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
             );
         }
     }
+}
+
+/// Reads `dcos`.
+fn read_dcos(reading: &mut Reading, value: &Value) {
+    let dcos::Reading {
+        dcos,
+        wrong,
+        unknown,
+    } = dcos::read(value);
+    let problems = wrong.into_iter().map(|wrong| Problem {
+        file: reading.path.clone(),
+        key: Some(wrong.key),
+        value: Some(wrong.value),
+        message: wrong.message,
+        accepted: Some(wrong.accepted),
+    });
+    reading.problems.extend(problems);
+    let unknown = unknown.into_iter();
+    let unknown = unknown.map(|key| format!("unknown key \"dcos.{key}\" is ignored"));
+    reading.warnings.extend(unknown);
+    reading.config.dcos = (!value.is_null()).then_some(dcos);
 }
 
 /// One member, on its way to its place.

@@ -1,8 +1,10 @@
 //! Configuration: read at the edges, checked once, and handed inward as small structs.
 //!
-//! The file is the `config.json` of mesos-dns with an object `xdp` beside its keys. [`load`] stops
+//! The file is the `config.json` of mesos-dns with the objects `xdp` and `dcos` beside its
+//! keys. [`load`] stops
 //! at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
 
+pub mod dcos;
 mod follow;
 pub mod host;
 pub mod mesos_dns;
@@ -18,6 +20,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use dcos::Dcos;
 pub use host::Surroundings;
 pub use secret::Secret;
 pub use tls::Tls;
@@ -110,6 +113,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// `xdp`.
     pub xdp: Xdp,
+    /// `dcos`, if the file has it.
+    pub dcos: Option<Dcos>,
 }
 
 /// A name and a secret for basic authentication.

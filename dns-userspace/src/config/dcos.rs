@@ -1,0 +1,753 @@
+//! The object `dcos`: the zones, VIPs and upstreams of a DC/OS node. What is not given is as in
+//! packaged DC/OS.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::mesos::operator_api::{OnRedirect, OperatorApiSettings};
+use crate::mesos::reconnect::{ReadinessTimes, ReconnectTimes};
+use crate::records::dcos::Settings;
+use crate::records::dcos::cluster_id::ClusterId;
+use crate::records::dcos::vip_address::{DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE, Range};
+use crate::records::dcos::zones::{StaticRecord, TTL, static_zone};
+use crate::zones::{Name, Rdata};
+
+/// Settings of a DC/OS node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dcos {
+    /// `enabled`: whether any of this is in effect.
+    pub enabled: bool,
+    /// `node_ip`: the node's own address.
+    pub node_ip: Option<IpAddr>,
+    /// `masters`: their addresses.
+    pub masters: Vec<IpAddr>,
+    /// `public_ips`: the node's public addresses.
+    pub public_ips: Vec<IpAddr>,
+    /// `detect_ip_public`: a program that prints the public addresses, one in each line.
+    pub detect_ip_public: Option<PathBuf>,
+    /// `ipv6`: whether tasks' IPv6 addresses serve VIPs.
+    pub ipv6: bool,
+    /// `vip_ipv4_range`.
+    pub vip_ipv4_range: Range<Ipv4Addr>,
+    /// `vip_ipv6_range`.
+    pub vip_ipv6_range: Range<Ipv6Addr>,
+    /// `vip_file`: where allocated addresses are kept over a restart.
+    pub vip_file: PathBuf,
+    /// Where the cluster's id comes from.
+    pub cluster_id: ClusterIdSource,
+    /// `static_zones`.
+    pub static_zones: BTreeMap<String, Vec<StaticRecord>>,
+    /// `forward_zones`: upstreams of zones; none stands for the default ones.
+    pub forward_zones: BTreeMap<Name, Vec<SocketAddr>>,
+    /// `upstreams`: the default ones.
+    pub upstreams: Vec<SocketAddr>,
+    /// `listeners`: where DNS is answered.
+    pub listeners: Vec<SocketAddr>,
+    /// `rest_listener`: where the REST API of dcos-net is.
+    pub rest_listener: SocketAddr,
+    /// `mesos_source`: where the records of the mesos-dns domain come from.
+    pub mesos_source: MesosSource,
+    /// `on_redirect`: what to do when a master does not lead.
+    pub follows_redirects: bool,
+    /// The times.
+    pub times: Times,
+    /// `max_record_bytes`: longest record of the event stream.
+    pub max_record_octets: usize,
+}
+
+/// Where the cluster's id comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterIdSource {
+    /// Nowhere: no names under `dcos.directory`.
+    None,
+    /// `cluster_id` or `cluster_key_file`, read with the configuration.
+    Given(ClusterId),
+    /// `cluster_key_node`: a ZooKeeper node of the `Zk` ensemble.
+    ZooKeeper(String),
+}
+
+/// Where the records of the mesos-dns domain come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MesosSource {
+    /// The event stream of the operator API.
+    Events,
+    /// The state document, fetched every so often.
+    Poll,
+    /// The event stream while there is one, else the state document.
+    Auto,
+}
+
+/// Times, each with the key of its meaning; all in seconds in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// `recovered_agents_timeout_seconds`: longest wait for agents after a fail-over.
+    pub recovered_agents: Duration,
+    /// `settle_seconds`: wait after that, before tasks are published.
+    pub settle: Duration,
+    /// `reconnect_min_seconds`: shortest wait before the next attempt.
+    pub reconnect_min: Duration,
+    /// `reconnect_max_seconds`: longest wait before the next attempt.
+    pub reconnect_max: Duration,
+    /// `leader_poll_seconds`: how often a master that does not lead is asked again.
+    pub leader_poll: Duration,
+    /// `connect_timeout_seconds` of the operator API.
+    pub connect: Duration,
+    /// `response_timeout_seconds`: longest wait for the head of its response.
+    pub response: Duration,
+    /// `public_ip_refresh_seconds`: how often public addresses are looked for.
+    pub public_ip_refresh: Duration,
+    /// `upstream_timeout_seconds`: longest wait for one upstream.
+    pub upstream: Duration,
+    /// `forward_timeout_seconds`: longest wait for all of them.
+    pub forward: Duration,
+    /// `tcp_idle_timeout_seconds`: a silent connection is closed.
+    pub tcp_idle: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            recovered_agents: Duration::from_secs(600),
+            settle: Duration::from_secs(10),
+            reconnect_min: Duration::from_secs(2),
+            reconnect_max: Duration::from_secs(30),
+            leader_poll: Duration::from_secs(2),
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(30),
+            public_ip_refresh: Duration::from_secs(1800),
+            upstream: Duration::from_secs(5),
+            forward: Duration::from_secs(10),
+            tcp_idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+impl Default for Dcos {
+    fn default() -> Self {
+        let on = |ip: IpAddr| SocketAddr::new(ip, DNS_PORT);
+        let spartan = |last| on(Ipv4Addr::new(198, 51, 100, last).into());
+        Self {
+            enabled: true,
+            node_ip: None,
+            masters: Vec::new(),
+            public_ips: Vec::new(),
+            detect_ip_public: None,
+            ipv6: true,
+            vip_ipv4_range: DEFAULT_IPV4_RANGE,
+            vip_ipv6_range: DEFAULT_IPV6_RANGE,
+            vip_file: "/var/lib/mesos-xdns/vips.json".into(),
+            cluster_id: ClusterIdSource::None,
+            static_zones: BTreeMap::new(),
+            forward_zones: BTreeMap::new(),
+            upstreams: vec![
+                on(Ipv4Addr::new(8, 8, 8, 8).into()),
+                on(Ipv4Addr::new(4, 2, 2, 1).into()),
+            ],
+            listeners: vec![
+                spartan(1),
+                spartan(2),
+                spartan(3),
+                on(Ipv6Addr::new(0xfd01, 0xd, 0, 0, 0, 0, 0xc633, 0x6401).into()),
+            ],
+            rest_listener: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 62080),
+            mesos_source: MesosSource::Auto,
+            follows_redirects: true,
+            times: Times::default(),
+            max_record_octets: 512 << 20,
+        }
+    }
+}
+
+impl Dcos {
+    /// What the zones depend on. An id that comes from ZooKeeper is not known here.
+    #[must_use]
+    pub fn zone_settings(&self) -> Settings {
+        Settings {
+            node_ip: self.node_ip,
+            masters: self.masters.clone(),
+            ipv6: self.ipv6,
+            vip_ipv4_range: self.vip_ipv4_range,
+            vip_ipv6_range: self.vip_ipv6_range,
+            cluster_id: match self.cluster_id {
+                ClusterIdSource::Given(id) => Some(id),
+                ClusterIdSource::None | ClusterIdSource::ZooKeeper(_) => None,
+            },
+            static_zones: self.static_zones.clone().into_iter().collect(),
+        }
+    }
+
+    /// How the event stream is followed.
+    #[must_use]
+    pub fn operator_api(&self, https: bool, token: Option<String>) -> OperatorApiSettings {
+        OperatorApiSettings {
+            https,
+            on_redirect: if self.follows_redirects {
+                OnRedirect::Follow
+            } else {
+                OnRedirect::Wait(self.times.leader_poll)
+            },
+            token,
+            response_timeout: self.times.response,
+            max_record_octets: self.max_record_octets,
+            reconnect: ReconnectTimes {
+                shortest: self.times.reconnect_min,
+                longest: self.times.reconnect_max,
+            },
+            readiness: ReadinessTimes {
+                agents: self.times.recovered_agents,
+                settle: self.times.settle,
+            },
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// The key with its path, `dcos.masters`.
+    pub(super) key: String,
+    /// The value as JSON.
+    pub(super) value: String,
+    pub(super) message: String,
+    pub(super) accepted: &'static str,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) dcos: Dcos,
+    pub(super) wrong: Vec<Wrong>,
+    /// Keys that are not known.
+    pub(super) unknown: Vec<String>,
+}
+
+const IP: &str = "an IP address";
+const IPS: &str = "a list of IP addresses";
+const SOCKET: &str = "an IP address, with :port or without";
+const SOCKETS: &str = "a list of IP addresses, each with :port or without";
+const TEXT: &str = "a text";
+const BOOLEAN: &str = "true or false";
+const SECONDS: &str = "a number of seconds from 0 to 86400";
+const OBJECT: &str = "an object";
+const RECORDS: &str =
+    "a list of {\"type\": CNAME, DNAME, A, AAAA or TXT, \"name\", \"value\", \"ttl\"}";
+
+/// Reads the object.
+pub(super) fn read(value: &Value) -> Reading {
+    let mut reading = Reading {
+        dcos: Dcos::default(),
+        wrong: Vec::new(),
+        unknown: Vec::new(),
+    };
+    let mut reader = Reader {
+        wrong: &mut reading.wrong,
+    };
+    let Value::Object(members) = value else {
+        if !value.is_null() {
+            reader.wrong("dcos", value, "is no object", OBJECT);
+        }
+        return reading;
+    };
+    let dcos = &mut reading.dcos;
+    for (key, value) in members {
+        if !read_member(&mut reader, dcos, key, value) {
+            reading.unknown.push(key.clone());
+        }
+    }
+    cluster_id(&mut reader, dcos, members);
+    let (least, most) = (dcos.times.reconnect_min, dcos.times.reconnect_max);
+    if least > most || least.is_zero() {
+        let value = members.get("reconnect_min_seconds").unwrap_or(&Value::Null);
+        let accepted = "more than 0 and at most reconnect_max_seconds";
+        reader.wrong(
+            "dcos.reconnect_min_seconds",
+            value,
+            "does not fit",
+            accepted,
+        );
+    }
+    reading
+}
+
+/// Reads one member; `false` if its key is not known.
+fn read_member(reader: &mut Reader<'_>, dcos: &mut Dcos, key: &str, value: &Value) -> bool {
+    let full = format!("dcos.{key}");
+    let full = full.as_str();
+    let times = &mut dcos.times;
+    match key {
+        "enabled" => reader.set(full, value, BOOLEAN, Value::as_bool, &mut dcos.enabled),
+        "node_ip" => reader.set(full, value, IP, |v| ip(v).map(Some), &mut dcos.node_ip),
+        "masters" => reader.set(full, value, IPS, |v| list(v, ip), &mut dcos.masters),
+        "public_ips" => reader.set(full, value, IPS, |v| list(v, ip), &mut dcos.public_ips),
+        "detect_ip_public" => {
+            let slot = &mut dcos.detect_ip_public;
+            reader.set(full, value, TEXT, |v| path(v).map(Some), slot);
+        }
+        "ipv6" => reader.set(full, value, BOOLEAN, Value::as_bool, &mut dcos.ipv6),
+        "vip_ipv4_range" => {
+            let accepted = "[first, last], two IPv4 addresses, the first below the last";
+            reader.set(full, value, accepted, range, &mut dcos.vip_ipv4_range);
+        }
+        "vip_ipv6_range" => {
+            let accepted = "[first, last], two IPv6 addresses, the first below the last";
+            reader.set(full, value, accepted, range, &mut dcos.vip_ipv6_range);
+        }
+        "vip_file" => reader.set(full, value, TEXT, path, &mut dcos.vip_file),
+        "static_zones" => dcos.static_zones = static_zones(reader, full, value),
+        "forward_zones" => dcos.forward_zones = forward_zones(reader, full, value),
+        "upstreams" => reader.set(full, value, SOCKETS, sockets, &mut dcos.upstreams),
+        "listeners" => reader.set(full, value, SOCKETS, sockets, &mut dcos.listeners),
+        "rest_listener" => {
+            let read = |v: &Value| socket(v.as_str()?, 62080);
+            reader.set(full, value, SOCKET, read, &mut dcos.rest_listener);
+        }
+        "mesos_source" => {
+            let read = |v: &Value| match v.as_str()? {
+                "events" => Some(MesosSource::Events),
+                "poll" => Some(MesosSource::Poll),
+                "auto" => Some(MesosSource::Auto),
+                _ => None,
+            };
+            reader.set(
+                full,
+                value,
+                "events, poll or auto",
+                read,
+                &mut dcos.mesos_source,
+            );
+        }
+        "on_redirect" => {
+            let read = |v: &Value| match v.as_str()? {
+                "follow" => Some(true),
+                "wait" => Some(false),
+                _ => None,
+            };
+            reader.set(
+                full,
+                value,
+                "follow or wait",
+                read,
+                &mut dcos.follows_redirects,
+            );
+        }
+        "max_record_bytes" => {
+            let read = |v: &Value| usize::try_from(v.as_u64()?).ok().filter(|&n| n >= 65536);
+            let accepted = "a whole number from 65536";
+            reader.set(full, value, accepted, read, &mut dcos.max_record_octets);
+        }
+        // Read together, below.
+        "cluster_id" | "cluster_key_file" | "cluster_key_node" => {}
+        "recovered_agents_timeout_seconds" => {
+            reader.seconds(full, value, &mut times.recovered_agents);
+        }
+        "settle_seconds" => reader.seconds(full, value, &mut times.settle),
+        "reconnect_min_seconds" => reader.seconds(full, value, &mut times.reconnect_min),
+        "reconnect_max_seconds" => reader.seconds(full, value, &mut times.reconnect_max),
+        "leader_poll_seconds" => reader.seconds(full, value, &mut times.leader_poll),
+        "connect_timeout_seconds" => reader.seconds(full, value, &mut times.connect),
+        "response_timeout_seconds" => reader.seconds(full, value, &mut times.response),
+        "public_ip_refresh_seconds" => reader.seconds(full, value, &mut times.public_ip_refresh),
+        "upstream_timeout_seconds" => reader.seconds(full, value, &mut times.upstream),
+        "forward_timeout_seconds" => reader.seconds(full, value, &mut times.forward),
+        "tcp_idle_timeout_seconds" => reader.seconds(full, value, &mut times.tcp_idle),
+        _ => return false,
+    }
+    true
+}
+
+struct Reader<'a> {
+    wrong: &'a mut Vec<Wrong>,
+}
+
+impl Reader<'_> {
+    fn wrong(
+        &mut self,
+        key: &str,
+        value: &Value,
+        message: impl Into<String>,
+        accepted: &'static str,
+    ) {
+        self.wrong.push(Wrong {
+            key: key.to_owned(),
+            value: value.to_string(),
+            message: message.into(),
+            accepted,
+        });
+    }
+
+    /// Takes a value over if it can be read; `null` leaves the default.
+    fn set<T>(
+        &mut self,
+        key: &str,
+        value: &Value,
+        accepted: &'static str,
+        read: impl FnOnce(&Value) -> Option<T>,
+        slot: &mut T,
+    ) {
+        if value.is_null() {
+            return;
+        }
+        match read(value) {
+            Some(read) => *slot = read,
+            None => self.wrong(key, value, "cannot be used", accepted),
+        }
+    }
+
+    fn seconds(&mut self, key: &str, value: &Value, slot: &mut Duration) {
+        let read = |value: &Value| {
+            let seconds = value.as_f64().filter(|s| (0.0..=86400.0).contains(s))?;
+            Some(Duration::from_secs_f64(seconds))
+        };
+        self.set(key, value, SECONDS, read, slot);
+    }
+}
+
+fn cluster_id(reader: &mut Reader<'_>, dcos: &mut Dcos, members: &Map<String, Value>) {
+    let given: Vec<(&str, &Value)> = ["cluster_id", "cluster_key_file", "cluster_key_node"]
+        .into_iter()
+        .filter_map(|key| Some((key, members.get(key).filter(|value| !value.is_null())?)))
+        .collect();
+    let [(key, value)] = given.as_slice() else {
+        if let Some((key, value)) = given.get(1) {
+            let accepted = "one of cluster_id, cluster_key_file and cluster_key_node";
+            let message = "is not the only source of the cluster's id";
+            reader.wrong(&format!("dcos.{key}"), value, message, accepted);
+        }
+        return;
+    };
+    let full = format!("dcos.{key}");
+    let Some(text) = value.as_str() else {
+        reader.wrong(&full, value, "cannot be used", TEXT);
+        return;
+    };
+    let id = match *key {
+        "cluster_id" => ClusterId::from_text(text).map_err(|error| error.to_string()),
+        "cluster_key_file" => match std::fs::read(text) {
+            Ok(content) => ClusterId::from_key_file(&content).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => {
+            if text.starts_with('/') && text.len() > 1 {
+                dcos.cluster_id = ClusterIdSource::ZooKeeper(text.to_owned());
+            } else {
+                reader.wrong(
+                    &full,
+                    value,
+                    "is no node",
+                    "the path of a node: /navstar_key",
+                );
+            }
+            return;
+        }
+    };
+    match id {
+        Ok(id) => dcos.cluster_id = ClusterIdSource::Given(id),
+        Err(message) => {
+            let accepted = "a public key of 32 octets, or its 52 characters of z-base-32";
+            reader.wrong(&full, value, message, accepted);
+        }
+    }
+}
+
+fn static_zones(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &Value,
+) -> BTreeMap<String, Vec<StaticRecord>> {
+    let mut zones = BTreeMap::new();
+    let Some(members) = object(reader, key, value) else {
+        return zones;
+    };
+    for (apex, records) in members {
+        let full = format!("{key}.{apex}");
+        let Some(records) = records.as_array() else {
+            reader.wrong(&full, records, "is no list", RECORDS);
+            continue;
+        };
+        let mut read = Vec::new();
+        for record in records {
+            match static_record(record) {
+                Ok(record) => read.push(record),
+                Err(message) => reader.wrong(&full, record, message, RECORDS),
+            }
+        }
+        if let Err(error) = static_zone(apex, &read) {
+            let accepted =
+                "a zone below thisdcos.directory or outside it, owners each once beside a CNAME";
+            reader.wrong(
+                &full,
+                value.get(apex).unwrap_or(value),
+                error.to_string(),
+                accepted,
+            );
+            continue;
+        }
+        zones.insert(apex.clone(), read);
+    }
+    zones
+}
+
+fn static_record(record: &Value) -> Result<StaticRecord, String> {
+    let text = |key: &str| {
+        let value = record.get(key).and_then(Value::as_str);
+        value.ok_or_else(|| format!("has no text {key:?}"))
+    };
+    let kind = text("type")?.to_ascii_uppercase();
+    let value = text("value")?;
+    let name = |text: &str| Name::from_text(text).map_err(|error| format!("value: {error}"));
+    let data = match kind.as_str() {
+        "CNAME" => Rdata::Cname(name(value)?),
+        "DNAME" => Rdata::Dname(name(value)?),
+        "A" => Rdata::A(value.parse().map_err(|_| "value is no IPv4 address")?),
+        "AAAA" => Rdata::Aaaa(value.parse().map_err(|_| "value is no IPv6 address")?),
+        // Longer texts are cut into strings of 255 octets (RFC 1035, section 3.3).
+        "TXT" => Rdata::Txt(match value.as_bytes() {
+            [] => vec![Vec::new()],
+            octets => octets.chunks(255).map(<[u8]>::to_vec).collect(),
+        }),
+        _ => {
+            return Err(format!(
+                "has the type {kind}, which is not for static zones"
+            ));
+        }
+    };
+    let ttl = match record.get("ttl") {
+        None | Some(Value::Null) => TTL,
+        // RFC 2181, section 8.
+        Some(ttl) => ttl
+            .as_u64()
+            .and_then(|ttl| u32::try_from(ttl).ok())
+            .filter(|&ttl| ttl <= i32::MAX.unsigned_abs())
+            .ok_or("ttl is no whole number from 0 to 2147483647")?,
+    };
+    Ok(StaticRecord {
+        name: text("name")?.to_owned(),
+        ttl,
+        data,
+    })
+}
+
+fn forward_zones(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &Value,
+) -> BTreeMap<Name, Vec<SocketAddr>> {
+    let mut zones = BTreeMap::new();
+    for (zone, upstreams) in object(reader, key, value).into_iter().flatten() {
+        let full = format!("{key}.{zone}");
+        match (Name::from_text(zone), sockets(upstreams)) {
+            (Ok(name), Some(upstreams)) => {
+                if zones.insert(name, upstreams).is_some() {
+                    let accepted = "each zone once, whatever the letter case";
+                    reader.wrong(&full, value, "is there twice", accepted);
+                }
+            }
+            (Err(error), _) => reader.wrong(&full, value, error.to_string(), "a domain name"),
+            (_, None) => reader.wrong(&full, upstreams, "cannot be used", SOCKETS),
+        }
+    }
+    zones
+}
+
+fn object<'v>(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &'v Value,
+) -> Option<&'v Map<String, Value>> {
+    if !value.is_null() && !value.is_object() {
+        reader.wrong(key, value, "is no object", OBJECT);
+    }
+    value.as_object()
+}
+
+fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(read).collect()
+}
+
+fn ip(value: &Value) -> Option<IpAddr> {
+    value.as_str()?.parse().ok()
+}
+
+fn path(value: &Value) -> Option<PathBuf> {
+    value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
+}
+
+fn sockets(value: &Value) -> Option<Vec<SocketAddr>> {
+    list(value, |one| socket(one.as_str()?, DNS_PORT))
+}
+
+/// An address with a port, or without one.
+fn socket(text: &str, port: u16) -> Option<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare.parse().ok().map(|ip| SocketAddr::new(ip, port));
+    bare.or_else(|| text.parse().ok())
+}
+
+fn range<T: std::str::FromStr + Ord + Debug>(value: &Value) -> Option<Range<T>> {
+    let [first, last] = value.as_array()?.as_slice() else {
+        return None;
+    };
+    let (first, last) = (first.as_str()?.parse().ok()?, last.as_str()?.parse().ok()?);
+    (first < last).then_some(Range { first, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "yor6tqhiag39y6cjkdd4w9uzo45qhku6ra8hl7hpr6d9ukjaz3jo";
+
+    fn valid(value: &Value) -> Dcos {
+        let reading = read(value);
+        assert_eq!(reading.wrong, [], "{value}");
+        assert!(reading.unknown.is_empty(), "{:?}", reading.unknown);
+        reading.dcos
+    }
+
+    #[test]
+    fn what_is_not_given_is_as_in_packaged_dcos() {
+        let dcos = valid(&json!({}));
+        assert_eq!(dcos, Dcos::default());
+        assert!(dcos.enabled && dcos.ipv6);
+        let listeners: Vec<String> = dcos.listeners.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            listeners,
+            [
+                "198.51.100.1:53",
+                "198.51.100.2:53",
+                "198.51.100.3:53",
+                "[fd01:d::c633:6401]:53"
+            ]
+        );
+        assert_eq!(dcos.rest_listener.to_string(), "127.0.0.1:62080");
+        let api = dcos.operator_api(false, None);
+        assert_eq!(api.readiness.settle, Duration::from_secs(10));
+        assert_eq!(api.reconnect.longest, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let dcos = valid(&json!({
+            "enabled": false, "node_ip": "10.0.0.1", "masters": ["10.0.0.1", "fd00::1"],
+            "public_ips": ["192.0.2.1"], "detect_ip_public": "/bin/detect_ip_public", "ipv6": false,
+            "vip_ipv4_range": ["11.0.0.0", "11.255.255.254"],
+            "vip_ipv6_range": ["fd01:c::", "fd01:c::ff"], "vip_file": "/x", "cluster_id": ID,
+            "static_zones": {
+                "component.thisdcos.directory":
+                    [{"type": "cname", "name": "registry", "value": "master.dcos.thisdcos.directory"}],
+                "contoso.com": [{"type": "DNAME", "name": "@", "value": "mesos.x.dcos.directory", "ttl": 60},
+                    {"type": "TXT", "name": "@", "value": "a".repeat(300)}]},
+            "forward_zones": {"Example.com": ["192.0.2.1", "192.0.2.2:5353", "fd00::1", "[fd00::1]:54"]},
+            "upstreams": ["9.9.9.9"], "listeners": ["127.0.0.1:5353"], "rest_listener": "127.0.0.1:1",
+            "mesos_source": "events", "on_redirect": "wait", "max_record_bytes": 65536,
+            "recovered_agents_timeout_seconds": 1.5, "settle_seconds": 0, "reconnect_min_seconds": 1,
+            "reconnect_max_seconds": 2, "leader_poll_seconds": 3, "connect_timeout_seconds": 4,
+            "response_timeout_seconds": 5, "public_ip_refresh_seconds": 6,
+            "upstream_timeout_seconds": 7, "forward_timeout_seconds": 8,
+            "tcp_idle_timeout_seconds": 9,
+        }));
+        assert_eq!(
+            dcos.cluster_id,
+            ClusterIdSource::Given(ClusterId::from_text(ID).unwrap())
+        );
+        let forward = &dcos.forward_zones[&Name::from_text("example.com").unwrap()];
+        let forward: Vec<String> = forward.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            forward,
+            [
+                "192.0.2.1:53",
+                "192.0.2.2:5353",
+                "[fd00::1]:53",
+                "[fd00::1]:54"
+            ]
+        );
+        let contoso = &dcos.static_zones["contoso.com"];
+        assert_eq!((contoso[0].ttl, contoso[1].ttl), (60, TTL));
+        let Rdata::Txt(strings) = &contoso[1].data else {
+            panic!("{contoso:?}");
+        };
+        assert_eq!(strings.iter().map(Vec::len).collect::<Vec<_>>(), [255, 45]);
+        assert_eq!(dcos.times.recovered_agents, Duration::from_millis(1500));
+        assert_eq!(
+            dcos.operator_api(true, None).on_redirect,
+            OnRedirect::Wait(Duration::from_secs(3))
+        );
+        // Nothing is left as it was, or this test does not look.
+        let default = Dcos::default();
+        assert!(!dcos.enabled && !dcos.ipv6 && !dcos.follows_redirects);
+        assert!(dcos.masters != default.masters && dcos.public_ips != default.public_ips);
+        assert!(dcos.vip_ipv4_range != default.vip_ipv4_range);
+        assert!(dcos.vip_ipv6_range != default.vip_ipv6_range);
+        assert!(dcos.upstreams != default.upstreams && dcos.listeners != default.listeners);
+    }
+
+    #[test]
+    fn mistakes_name_key_value_and_what_is_accepted() {
+        for (member, value) in [
+            ("enabled", json!("yes")),
+            ("node_ip", json!("node")),
+            ("masters", json!("10.0.0.1")),
+            ("masters", json!(["10.0.0.1", 7])),
+            ("vip_ipv4_range", json!(["11.0.0.1", "11.0.0.0"])),
+            ("vip_ipv4_range", json!(["11.0.0.0"])),
+            ("vip_ipv6_range", json!(["11.0.0.0", "11.0.0.1"])),
+            ("cluster_id", json!("yor6")),
+            ("cluster_key_file", json!("/does/not/exist")),
+            ("cluster_key_node", json!("navstar_key")),
+            ("static_zones", json!([])),
+            ("forward_zones", json!(7)),
+            ("upstreams", json!(["example.com"])),
+            ("rest_listener", json!("62080")),
+            ("mesos_source", json!("both")),
+            ("on_redirect", json!(true)),
+            ("max_record_bytes", json!(1)),
+            ("settle_seconds", json!(-1)),
+            ("settle_seconds", json!("10")),
+            ("reconnect_min_seconds", json!(60)),
+            ("reconnect_min_seconds", json!(0)),
+        ] {
+            let reading = read(&json!({ member: value }));
+            let [wrong] = reading.wrong.as_slice() else {
+                panic!("{member} = {value}: {:?}", reading.wrong);
+            };
+            assert_eq!(wrong.key, format!("dcos.{member}"));
+            assert_eq!(wrong.value, value.to_string());
+            assert!(!wrong.accepted.is_empty() && !wrong.message.is_empty());
+        }
+        assert_eq!(read(&json!(7)).wrong.len(), 1);
+        assert_eq!(read(&json!({"nodeip": 1})).unknown, ["nodeip"]);
+        let two = read(&json!({"cluster_id": ID, "cluster_key_node": "/navstar_key"}));
+        assert_eq!(two.wrong.len(), 1);
+    }
+
+    #[test]
+    fn static_zones_are_checked() {
+        for zones in [
+            json!({"l4lb.thisdcos.directory": []}),
+            json!({"a.example": 7}),
+            json!({"a.example": [{"type": "MX", "name": "a", "value": "b"}]}),
+            json!({"a.example": [{"type": "A", "name": "a", "value": "::1"}]}),
+            json!({"a.example": [{"type": "A", "name": "a"}]}),
+            json!({"a.example": [{"type": "A", "value": "1.1.1.1"}]}),
+            json!({"a.example": [{"type": "A", "name": "a", "value": "1.1.1.1", "ttl": -1}]}),
+            json!({"a..example": []}),
+            json!({"a.example": [{"type": "CNAME", "name": "a", "value": "b"},
+                {"type": "A", "name": "a", "value": "1.1.1.1"}]}),
+        ] {
+            let reading = read(&json!({"static_zones": zones}));
+            assert_eq!(reading.wrong.len(), 1, "{zones}: {:?}", reading.wrong);
+        }
+    }
+}
