@@ -9,15 +9,19 @@ use clap::Subcommand;
 use crate::config::{self, Config, Surroundings};
 
 pub mod check;
+mod event_file;
 pub mod records;
+pub mod vips;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check a configuration and say everything that is wrong with it
     Check(check::Arguments),
-    /// Print the records of a state file, without any network
+    /// Print the records of a state file or of captured events, without any network
     Records(records::Arguments),
+    /// List virtual IPs, or the addresses they would get
+    Vips(vips::Arguments),
 }
 
 impl Command {
@@ -29,6 +33,7 @@ impl Command {
         match self {
             Self::Check(arguments) => check::run(&arguments, &mut io::stdout().lock()),
             Self::Records(arguments) => records::run(&arguments, &mut io::stdout().lock()),
+            Self::Vips(arguments) => vips::run(&arguments, &mut io::stdout().lock()),
         }
     }
 }

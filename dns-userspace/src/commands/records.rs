@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::load_config;
+use super::{event_file, load_config};
 use crate::config::{Config, Surroundings};
 use crate::mesos::state::{self, State};
+use crate::records::dcos::zones::Axfr;
 use crate::records::{self, Resolve, explain, report, to_zone};
 use crate::zones::{Name, Rrset};
 
@@ -21,8 +22,18 @@ pub struct Arguments {
     #[arg(long, default_value = "config.json")]
     pub config: PathBuf,
     /// A state document of a master
-    #[arg(long)]
-    pub state: PathBuf,
+    #[arg(long, required_unless_present = "events", conflicts_with = "events")]
+    pub state: Option<PathBuf>,
+    /// Events of the operator API: one per line, one GET_STATE answer, or RecordIO. Prints the
+    /// zones of DC/OS after the last one
+    #[arg(long, conflicts_with = "explain")]
+    pub events: Option<PathBuf>,
+    /// A captured /v1/axfr of mesos-dns, for the copy of its zone
+    #[arg(long, requires = "events")]
+    pub axfr: Option<PathBuf>,
+    /// List the zones of DC/OS under their other names too
+    #[arg(long, requires = "events")]
+    pub aliases: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub format: Format,
@@ -49,7 +60,15 @@ pub enum Format {
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     let surroundings = Surroundings::of_this_host();
     let config = load_config(&arguments.config, &surroundings)?;
-    let path = &arguments.state;
+    if let Some(events) = &arguments.events {
+        let text = dcos_rows(&config, arguments, events)?;
+        out.write_all(&text)?;
+        writeln!(out)?;
+        return Ok(0);
+    }
+    let Some(path) = &arguments.state else {
+        bail!("--state or --events is needed");
+    };
     let body = fs::read(path).with_context(|| format!("reading the state {}", path.display()))?;
     let (state, defects) =
         state::parse(&body).with_context(|| format!("reading the state {}", path.display()))?;
@@ -67,6 +86,39 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     out.write_all(&text)?;
     writeln!(out)?;
     Ok(0)
+}
+
+/// The zones of DC/OS after the last event of a file.
+fn dcos_rows(config: &Config, arguments: &Arguments, events: &Path) -> anyhow::Result<Vec<u8>> {
+    if arguments.format != Format::Json {
+        bail!("--events is for --format json only");
+    }
+    let read = |path: &Path, what: &str| {
+        fs::read(path).with_context(|| format!("reading the {what} {}", path.display()))
+    };
+    let dcos = config.dcos.clone().unwrap_or_default();
+    let mut zones = event_file::zones_after(&read(events, "events")?, events, &dcos)?;
+    if let Some(path) = &arguments.axfr {
+        let mirror = Axfr::from_json(&read(path, "zone transfer")?)
+            .with_context(|| format!("reading the zone transfer {}", path.display()))?
+            .mirror()
+            .with_context(|| format!("the domain of {}", path.display()))?;
+        zones.set_mirror(mirror)?;
+    }
+    let content = if arguments.aliases {
+        zones.content()?
+    } else {
+        zones.own_content()?
+    };
+    let all = content.into_iter().flat_map(|one| {
+        let authority = [Some(one.zone.soa_rrset()), one.zone.ns_rrset()];
+        let apex = one.zone.apex;
+        let authority = authority.into_iter().flatten();
+        authority
+            .map(move |rrset| (apex.clone(), rrset))
+            .chain(one.records)
+    });
+    Ok(serde_json::to_vec_pretty(&rows(all))?)
 }
 
 /// The only name known without a network: `localhost`.

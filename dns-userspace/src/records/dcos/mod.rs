@@ -138,13 +138,23 @@ impl DcosZones {
     /// # Errors
     /// If a name of an alias is too long.
     pub fn content(&self) -> Result<Vec<ZoneContent>, NameError> {
-        let mut zones = vec![self.dcos()?, self.l4lb()?];
-        zones.push(match &self.mirror {
-            Some(mirror) => mirror.clone(),
-            None => ZoneContent::new(MESOS, Vec::new())?,
-        });
-        zones.extend(self.fixed()?);
+        let mut zones = self.own_content()?;
+        if self.mirror.is_none() {
+            zones.push(ZoneContent::new(MESOS, Vec::new())?);
+        }
         self.with_aliases(zones)
+    }
+
+    /// Every zone with its content under its own name only. The copy of the mesos-dns zone is
+    /// among them if it was given as a whole.
+    ///
+    /// # Errors
+    /// None in fact.
+    pub fn own_content(&self) -> Result<Vec<ZoneContent>, NameError> {
+        let mut zones = vec![self.dcos()?, self.l4lb()?];
+        zones.extend(self.mirror.clone());
+        zones.extend(self.fixed()?);
+        Ok(zones)
     }
 
     /// What is known from the start: every zone but those of tasks, VIPs and mesos-dns, and the

@@ -1,0 +1,272 @@
+//! `vips`: virtual IPs and their addresses.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::{event_file, load_config};
+use crate::config::{Dcos, Surroundings};
+use crate::mesos::operator_api::{TlsSettings, http_client};
+use crate::records::dcos::vip_address::{Allocation, Allocator, VipName};
+use crate::records::dcos::vips::vip_domain;
+
+/// Longest wait for the running daemon.
+const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Arguments of `vips`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration, in the format of mesos-dns
+    #[arg(long, default_value = "config.json")]
+    pub config: PathBuf,
+    /// Print the address that this VIP would get, in the order given, from an empty table
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["LABEL", "FRAMEWORK"],
+        allow_hyphen_values = true,
+        conflicts_with = "events"
+    )]
+    pub allocate: Vec<String>,
+    /// List the VIPs after the last event of this file instead of those of the running daemon
+    #[arg(long)]
+    pub events: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints addresses to be, or the VIPs there are.
+///
+/// # Errors
+/// When the configuration is not valid, the file is none of events, or the daemon does not answer.
+pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
+    let config = load_config(&arguments.config, &Surroundings::of_this_host())?;
+    let dcos = config.dcos.unwrap_or_default();
+    if !arguments.allocate.is_empty() {
+        let allocated = allocate(&dcos, &arguments.allocate);
+        serde_json::to_writer_pretty(&mut *out, &allocated)?;
+        writeln!(out)?;
+        return Ok(0);
+    }
+    let vips = match &arguments.events {
+        Some(path) => of_events(&dcos, path)?,
+        None => of_daemon(&dcos)?,
+    };
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut *out, &vips)?;
+        writeln!(out)?;
+    } else {
+        write_table(&vips, out)?;
+    }
+    Ok(0)
+}
+
+/// A VIP and the address it would get.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Allocated {
+    label: String,
+    framework: String,
+    name: String,
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+}
+
+/// Allocates pairs of label and framework in their order.
+fn allocate(dcos: &Dcos, pairs: &[String]) -> Vec<Allocated> {
+    let mut allocator = Allocator::new(dcos.vip_ipv4_range, dcos.vip_ipv6_range);
+    pairs
+        .chunks_exact(2)
+        .filter_map(|pair| {
+            let [label, framework] = pair else {
+                return None;
+            };
+            let vip = VipName {
+                framework: framework.clone(),
+                label: label.clone(),
+            };
+            Some(Allocated {
+                name: vip_domain(&vip),
+                ipv4: allocator.ipv4(&vip),
+                ipv6: allocator.ipv6(&vip),
+                label: vip.label,
+                framework: vip.framework,
+            })
+        })
+        .collect()
+}
+
+/// A VIP as it is listed.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Listed {
+    vip: String,
+    addresses: Vec<IpAddr>,
+    protocol: String,
+    backends: Vec<String>,
+}
+
+fn of_events(dcos: &Dcos, path: &Path) -> anyhow::Result<Vec<Listed>> {
+    let body = fs::read(path).with_context(|| format!("reading the events {}", path.display()))?;
+    let zones = event_file::zones_after(&body, path, dcos)?;
+    let vips = zones.vips();
+    let listed = vips.iter().map(|(key, backends)| Listed {
+        vip: key.to_string(),
+        addresses: vips.addresses(key),
+        protocol: key.protocol.as_str().to_owned(),
+        backends: backends
+            .map(|backend| endpoint(backend.ip, backend.port))
+            .collect(),
+    });
+    Ok(listed.collect())
+}
+
+/// A VIP in the daemon's answer to `/v1/vips`.
+#[derive(Deserialize)]
+struct Served {
+    vip: String,
+    protocol: String,
+    backend: Vec<ServedBackend>,
+}
+
+#[derive(Deserialize)]
+struct ServedBackend {
+    ip: IpAddr,
+    port: u16,
+}
+
+fn of_daemon(dcos: &Dcos) -> anyhow::Result<Vec<Listed>> {
+    let url = format!("http://{}/v1/vips", dcos.rest_listener);
+    let served: Vec<Served> = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let client = http_client(&TlsSettings::default(), DAEMON_TIMEOUT)?;
+            let answer = client.get(&url).timeout(DAEMON_TIMEOUT).send().await?;
+            answer.error_for_status()?.json().await
+        })
+        .with_context(|| format!("asking the daemon at {url}"))?;
+    let allocations: Vec<Allocation> = match fs::read(&dcos.vip_file) {
+        Ok(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("reading the addresses in {}", dcos.vip_file.display()))?,
+        Err(_) => Vec::new(),
+    };
+    let listed = served.into_iter().map(|one| Listed {
+        addresses: addresses(&one.vip, &allocations),
+        vip: one.vip,
+        protocol: one.protocol,
+        backends: one
+            .backend
+            .iter()
+            .map(|backend| endpoint(backend.ip, backend.port))
+            .collect(),
+    });
+    Ok(listed.collect())
+}
+
+/// The addresses of a VIP in a listing, which knows its name but not its label: all that the name
+/// has.
+fn addresses(vip: &str, allocations: &[Allocation]) -> Vec<IpAddr> {
+    let Some((host, _)) = vip.rsplit_once(':') else {
+        return Vec::new();
+    };
+    if let Ok(ip) = host.parse() {
+        return vec![ip];
+    }
+    allocations
+        .iter()
+        .filter(|allocation| vip_domain(&allocation.vip) == host)
+        .flat_map(|allocation| {
+            let ipv4 = allocation.ipv4.map(IpAddr::V4);
+            ipv4.into_iter().chain(allocation.ipv6.map(IpAddr::V6))
+        })
+        .collect()
+}
+
+fn endpoint(ip: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(ip, port).to_string()
+}
+
+fn write_table(vips: &[Listed], out: &mut impl Write) -> std::io::Result<()> {
+    let rows: Vec<[String; 4]> = vips
+        .iter()
+        .map(|one| {
+            let ips: Vec<String> = one.addresses.iter().map(ToString::to_string).collect();
+            [
+                one.vip.clone(),
+                ips.join(","),
+                one.protocol.clone(),
+                one.backends.join(","),
+            ]
+        })
+        .collect();
+    let head = ["VIP", "ADDRESS", "PROTOCOL", "BACKENDS"].map(String::from);
+    let all = || std::iter::once(&head).chain(&rows);
+    let width = |text: fn(&[String; 4]) -> &String| {
+        all().map(|row| text(row).len()).max().unwrap_or_default()
+    };
+    let (vip, ip, protocol) = (width(|r| &r[0]), width(|r| &r[1]), width(|r| &r[2]));
+    for [a, b, c, d] in all() {
+        let line = format!("{a:vip$}  {b:ip$}  {c:protocol$}  {d}");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_be_match_dcos_l4lb() {
+        let pairs = ["/foo", "bar", "svc1265", "marathon", "svc4703", "marathon"].map(String::from);
+        let text = serde_json::to_value(allocate(&Dcos::default(), &pairs)).unwrap();
+        assert_eq!(
+            text[0],
+            serde_json::json!({"label": "/foo", "framework": "bar",
+                "name": "foo.bar.l4lb.thisdcos.directory", "ipv4": "11.138.58.156",
+                "ipv6": "fd01:c::6d7:a93:e041:647f"})
+        );
+        assert_eq!(text[1]["ipv4"], "11.29.210.66");
+        assert_eq!(text[2]["ipv4"], "11.29.210.67");
+    }
+
+    #[test]
+    fn the_table_lists_vips_with_addresses_and_backends() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/dcos/tcp-and-udp.json"
+        );
+        let listed = of_events(&Dcos::default(), Path::new(path)).unwrap();
+        let mut text = Vec::new();
+        write_table(&listed, &mut text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "VIP                                      ADDRESS        PROTOCOL  BACKENDS\n\
+             app.marathon.l4lb.thisdcos.directory:80  11.171.172.79  tcp       172.17.0.3:6416\n\
+             app.marathon.l4lb.thisdcos.directory:80  11.171.172.79  udp       172.17.0.3:6416\n"
+        );
+    }
+
+    #[test]
+    fn a_listing_finds_its_addresses() {
+        let allocations = [Allocation {
+            vip: VipName {
+                framework: "marathon".into(),
+                label: "/app".into(),
+            },
+            ipv4: Some([11, 0, 0, 1].into()),
+            ipv6: None,
+        }];
+        let found = addresses("app.marathon.l4lb.thisdcos.directory:80", &allocations);
+        assert_eq!(found, ["11.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses("fd00::1:80", &allocations),
+            ["fd00::1".parse::<IpAddr>().unwrap()]
+        );
+    }
+}
