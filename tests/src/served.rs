@@ -190,6 +190,12 @@ impl Served {
         Dig::at(self.address().ip()).port(self.address().port())
     }
 
+    /// Commits what the editor was given, and serves it.
+    pub fn publish(&mut self) {
+        self.editor.commit(SERIAL);
+        self.snapshots.store(Arc::clone(self.editor.snapshot()));
+    }
+
     /// What it counted.
     pub fn totals(&self, transport: Transport) -> Totals {
         self.server

@@ -120,6 +120,9 @@ fn bind_both() -> io::Result<(UdpSocket, TcpListener)> {
     Err(last)
 }
 
+/// The OPT record of every response to a query that has one.
+const OPT: &[u8] = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+
 /// The octets up to the end of the question.
 fn question_end(query: &[u8]) -> Option<usize> {
     let mut at = 12;
@@ -148,7 +151,18 @@ fn respond(query: &[u8], answer: Ipv4Addr, udp_limit: Option<usize>) -> Vec<Vec<
     let label = question.get(13..13 + len).unwrap_or_default();
     let label = String::from_utf8_lossy(label).to_ascii_lowercase();
     let many = label.strip_prefix("many").and_then(|n| n.parse().ok());
-    let good = |count: u32| with_addresses(question, 0, answer, count, udp_limit);
+    let with_opt = query.get(11).is_some_and(|count| *count > 0);
+    let with_addresses = |rcode: u8, count: u32, udp_limit: Option<usize>| {
+        let mut out = with_addresses(question, rcode, answer, count, udp_limit);
+        if with_opt {
+            out.extend_from_slice(OPT);
+            if let Some(additionals) = out.get_mut(11) {
+                *additionals = 1;
+            }
+        }
+        out
+    };
+    let good = |count: u32| with_addresses(0, count, udp_limit.map(|limit| limit - OPT.len()));
     let mut other_id = good(1);
     if let Some(octet) = other_id.first_mut() {
         *octet ^= 0xff;
@@ -159,9 +173,9 @@ fn respond(query: &[u8], answer: Ipv4Addr, udp_limit: Option<usize>) -> Vec<Vec<
     }
     match label.as_str() {
         "timeout" => vec![],
-        "nxdomain" => vec![with_addresses(question, 3, answer, 0, None)],
-        "servfail" => vec![with_addresses(question, 2, answer, 0, None)],
-        "refused" => vec![with_addresses(question, 5, answer, 0, None)],
+        "nxdomain" => vec![with_addresses(3, 0, None)],
+        "servfail" => vec![with_addresses(2, 0, None)],
+        "refused" => vec![with_addresses(5, 0, None)],
         "nodata" => vec![good(0)],
         "badid" => vec![other_id],
         "badname" => vec![other_name],

@@ -181,7 +181,7 @@ fn another_opcode_is_notimp_with_the_opcode_copied() {
     let response = respond(&asked, Transport::Udp);
     assert_eq!(
         response,
-        [0x12, 0x34, 0b1010_0001, 4, 0, 0, 0, 0, 0, 0, 0, 0]
+        [0x12, 0x34, 0b1010_0000, 4, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }
 

@@ -13,7 +13,7 @@ pub const CLASS_IN: u16 = 1;
 
 const QR: u16 = 1 << 15;
 const OPCODE_MASK: u16 = 0xf << 11;
-const RD: u16 = 1 << 8;
+pub(super) const RD: u16 = 1 << 8;
 const CD: u16 = 1 << 4;
 
 /// What a query says of EDNS.

@@ -4,7 +4,7 @@
 use crate::zones::{Rtype, Snapshot};
 
 use super::message::{self, Size};
-use super::query::{CLASS_IN, Query, Rejection, rejected_header};
+use super::query::{CLASS_IN, Query, RD, Rejection, rejected_header};
 use super::resolve::{Rcode, resolve};
 
 /// What a client without EDNS can take over UDP (RFC 1035, section 4.2.1).
@@ -85,8 +85,9 @@ pub fn decide<'m>(
         Ok(query) => query,
         Err(Rejection::Ignore) => return Decision::Ignore,
         Err(Rejection::Header(rcode)) => {
+            // As in mesos-dns nothing but the opcode is taken from what could not be read.
             return rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
-                Decision::Respond(message::write_header(id, flags, rcode), rcode)
+                Decision::Respond(message::write_header(id, flags & !RD, rcode), rcode)
             });
         }
     };
