@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// Also write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measure this daemon instead of building one
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<subject::Kind>,
@@ -88,10 +91,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     );
     let wanted = |kind: &subject::Kind| arguments.only.is_empty() || arguments.only.contains(kind);
     let kinds: Vec<_> = subject::Kind::ALL.into_iter().filter(wanted).collect();
-    let daemon = if kinds.iter().any(|kind| kind.is_daemon()) {
-        build::daemon(Profile::Release)?
-    } else {
-        PathBuf::new()
+    let daemon = match &arguments.daemon {
+        Some(daemon) => daemon.clone(),
+        None if kinds.iter().any(|kind| kind.is_daemon()) => build::daemon(Profile::Release)?,
+        None => PathBuf::new(),
     };
     let bed = Bed::make(daemon, arguments.names)?;
     let loads = zone::loads(&bed.folder, arguments.names)?;

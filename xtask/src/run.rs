@@ -1,6 +1,6 @@
 //! `cargo xtask run`: a sample cluster to play with, or the daemon on a real one.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
@@ -25,17 +25,24 @@ pub(crate) struct Arguments {
     /// Answer in user space only, on a loopback port, as without root
     #[arg(long)]
     no_xdp: bool,
+    /// Run this daemon instead of building one
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
     /// Arguments of `mesos-xdns run`, such as --config FILE --interface IF
     #[arg(last = true)]
-    daemon: Vec<String>,
+    arguments: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if !arguments.daemon.is_empty() {
-        let daemon = build::daemon(Profile::Release)?;
-        return shell::run(Command::new(daemon).arg("run").args(&arguments.daemon));
+    let daemon = |profile| match &arguments.daemon {
+        Some(daemon) => Ok(daemon.clone()),
+        None => build::daemon(profile),
+    };
+    if !arguments.arguments.is_empty() {
+        let daemon = daemon(Profile::Release)?;
+        return shell::run(Command::new(daemon).arg("run").args(&arguments.arguments));
     }
     setup::programs(setup::FOR_RUN);
-    let daemon = build::daemon(Profile::Debug)?;
+    let daemon = daemon(Profile::Debug)?;
     demo::run(&daemon, arguments)
 }

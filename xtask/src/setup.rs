@@ -30,6 +30,7 @@ const CARGO_DENY: &str = "cargo-deny --version 0.20.2 --locked";
 /// A program of the system that a command uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program {
+    /// A program, or the path of a file.
     name: &'static str,
     package: &'static str,
     /// What is lost without it.
@@ -51,7 +52,19 @@ pub(crate) const FOR_TEST: &[Program] = &[
     program("c++", "g++", "the fuzz stage cannot build libFuzzer"),
     program("dig", "bind9-dnsutils", "end-to-end tests are skipped"),
     program("ip", "iproute2", "end-to-end tests are skipped"),
+    program(
+        "java",
+        "default-jre-headless",
+        "tests with ZooKeeper are skipped",
+    ),
+    program("nsd", "nsd", "the comparison with NSD is skipped"),
     program("nsenter", "util-linux", "end-to-end tests are skipped"),
+    program("openssl", "openssl", "tests with TLS are skipped"),
+    program(
+        "/usr/share/java/zookeeper.jar",
+        "zookeeper",
+        "tests with ZooKeeper are skipped",
+    ),
 ];
 
 /// What the measurements use.
@@ -61,6 +74,12 @@ pub(crate) const FOR_BENCH: &[Program] = &[
     program("kxdpgun", "knot-dnsutils", "no bench"),
     program("nsd", "nsd", "no comparison with NSD"),
 ];
+
+impl Program {
+    fn is_there(self) -> bool {
+        Path::new(self.name).is_file() || find_program(self.name).is_some()
+    }
+}
 
 const fn program(name: &'static str, package: &'static str, loses: &'static str) -> Program {
     Program {
@@ -148,11 +167,7 @@ fn notice_toolchain() -> Result<()> {
 
 /// Installs missing programs of the system; says what is lost without those that stay missing.
 pub(crate) fn programs(wanted: &[Program]) {
-    let missing = || {
-        wanted
-            .iter()
-            .filter(|program| find_program(program.name).is_none())
-    };
+    let missing = || wanted.iter().filter(|program| !program.is_there());
     let packages: Vec<_> = missing().map(|program| program.package).collect();
     if packages.is_empty() {
         return;

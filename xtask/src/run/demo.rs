@@ -53,6 +53,7 @@ struct Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        remove_cable();
         remove_pins();
     }
 }
@@ -212,10 +213,7 @@ impl Bed {
     fn make() -> Result<Self> {
         remove_pins();
         let namespace = Netns::new("demo")?;
-        if netns::ip(None, &format!("link show {CLIENT_INTERFACE}")).is_ok() {
-            // The pair of a crashed run goes with its namespace, but not at once.
-            netns::ip(None, &format!("link delete {CLIENT_INTERFACE}"))?;
-        }
+        remove_cable();
         netns::connect(
             End {
                 namespace: None,
@@ -277,6 +275,15 @@ fn write_config(place: &Place, leader: SocketAddr) -> Result<PathBuf> {
 
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Removes the veth pair of this or a crashed run: it goes with its namespace too, but not at once.
+fn remove_cable() {
+    if netns::ip(None, &format!("link show {CLIENT_INTERFACE}")).is_ok()
+        && let Err(error) = netns::ip(None, &format!("link delete {CLIENT_INTERFACE}"))
+    {
+        eprintln!("{CLIENT_INTERFACE} stays behind: {error:#}");
+    }
 }
 
 /// Takes the pinned program and maps of this or a crashed run from the BPF file system.
