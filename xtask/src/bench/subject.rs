@@ -106,7 +106,12 @@ impl Subject {
             std::process::id()
         ));
         let xdp = if kernel {
-            json!({ "interfaces": [INTERFACE], "mode": "native", "pin_path": pins })
+            json!({
+                "interfaces": [INTERFACE],
+                "mode": "native",
+                "pin_path": pins,
+                "on_exit": "detach",
+            })
         } else {
             json!({ "mode": "off" })
         };

@@ -242,6 +242,7 @@ fn write_config(place: &Place, leader: SocketAddr) -> Result<PathBuf> {
             "mode": "native",
             "max_names": 4096,
             "pin_path": PINS,
+            "on_exit": "detach",
         }),
         None => json!({ "mode": "off" }),
     };
