@@ -127,10 +127,12 @@ pub(crate) fn ebpf_toolchain() -> Result<Option<Toolchain>> {
 
 /// Debian's packages, else a rustup nightly with the sources of `core`.
 fn install_compiler() {
-    if find_program("apt-get").is_some() && is_root() && apt_install(COMPILER_PACKAGES) {
-        return;
+    if find_program("apt-get").is_some() && is_root() {
+        apt_install(COMPILER_PACKAGES);
     }
-    if find_program("rustup").is_some() {
+    // Another release of Debian may have the packages without what is needed.
+    let still_missing = Toolchain::find().is_err_and(|missing| missing.compiler);
+    if still_missing && find_program("rustup").is_some() {
         attempt(Command::new("rustup").args([
             "toolchain",
             "install",

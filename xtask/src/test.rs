@@ -65,13 +65,17 @@ enum Outcome {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::programs(setup::FOR_TEST);
-    let toolchain = setup::ebpf_toolchain()?;
+    let wanted = |stage: &Stage| arguments.only.is_empty() || arguments.only.contains(stage);
+    if [Stage::Unit, Stage::E2e, Stage::Fuzz].iter().any(wanted) {
+        setup::programs(setup::FOR_TEST);
+    }
+    let toolchain = if [Stage::Clippy, Stage::Unit, Stage::E2e].iter().any(wanted) {
+        setup::ebpf_toolchain()?
+    } else {
+        None
+    };
     let mut report = Vec::new();
-    for stage in Stage::value_variants() {
-        if !arguments.only.is_empty() && !arguments.only.contains(stage) {
-            continue;
-        }
+    for stage in Stage::value_variants().iter().filter(|stage| wanted(stage)) {
         eprintln!("\n== {}", name(*stage));
         let start = Instant::now();
         let outcome = match stage {
