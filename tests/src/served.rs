@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use dns_userspace::{
-    answers::Transport,
+    answers::{Transport, encode::BlobEncoder},
     forwarder::{self, Forwarder},
-    server::{self, FastPath, Server, Settings, TcpLimits, Totals},
-    zones::{Editor, Name, NoEncoder, Rdata, Rrset, Soa, Zone, snapshot::Served as Snapshots},
+    server::{self, FastPath, FinishedAnswers, Server, Settings, TcpLimits, Totals},
+    zones::{Editor, Name, Rdata, Rrset, Soa, Zone, snapshot::Served as Snapshots},
 };
 use tokio::runtime::Runtime;
 
@@ -27,7 +27,7 @@ pub struct Plan {
     pub zones: Vec<(Zone, Vec<String>)>,
     /// Settings; `listen` has port 0.
     pub settings: Settings,
-    /// What is asked before the zones.
+    /// What is asked before the zones; finished answers unless told otherwise.
     pub fast_path: Option<Arc<dyn FastPath>>,
     /// Where other names go.
     pub upstreams: Option<forwarder::Settings>,
@@ -108,7 +108,9 @@ impl Plan {
                 policy: Default::default(),
                 tcp: TcpLimits::default(),
             },
-            fast_path: None,
+            fast_path: Some(Arc::new(FinishedAnswers {
+                policy: Default::default(),
+            })),
             upstreams: None,
         }
     }
@@ -132,7 +134,7 @@ impl Plan {
     /// The zones cannot be read or the sockets cannot be had.
     pub fn start(self) -> Result<Served> {
         let zones = self.zones.iter().map(|(zone, _)| zone.clone()).collect();
-        let mut editor = Editor::new(7, zones, Arc::new(NoEncoder), SERIAL)?;
+        let mut editor = Editor::new(7, zones, Arc::new(BlobEncoder), SERIAL)?;
         for (zone, content) in &self.zones {
             let content = content.iter().map(|line| record(line));
             editor.replace(&zone.apex, content.collect::<Result<_>>()?)?;

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answers::{Policy, Rcode, Transport};
+use crate::answers::{Policy, Rcode, Transport, fast};
 use crate::forwarder::Forwarder;
 use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
@@ -32,6 +32,21 @@ pub trait FastPath: Send + Sync {
     /// The query is in the first `len` octets of `message`. `Some` is the length of the response
     /// that took its place; `None` leaves the message as it was, and the slow path answers.
     fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize>;
+}
+
+/// The fast path over the finished answers of the snapshot: what the kernel answers, answered here
+/// where there is no XDP.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedAnswers {
+    /// The same as in [`Settings`].
+    pub policy: Policy,
+}
+
+impl FastPath for FinishedAnswers {
+    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize> {
+        let (verdict, octets) = fast::answer(snapshot, &self.policy, message, len);
+        verdict.is_response().then_some(octets)
+    }
 }
 
 /// What the server needs to know.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, Snapshot, ZoneIndex};
+use super::{Name, Node, Rtype, Snapshot, ZoneIndex};
 
 /// A name whose RRsets or standing changed.
 #[derive(Debug, Clone)]
@@ -34,6 +34,9 @@ pub struct Diff {
     pub changed: Vec<Change>,
     /// Names that exist no more.
     pub removed: Vec<Arc<Node>>,
+    /// Names that did not change, with fresh nodes because their finished answers hold addresses of
+    /// names that did.
+    pub renewed: Vec<Arc<Node>>,
     /// Zones whose content changed.
     pub serials: Vec<SerialStep>,
 }
@@ -42,13 +45,32 @@ impl Diff {
     /// Whether nothing changed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+        self.added.is_empty()
+            && self.changed.is_empty()
+            && self.removed.is_empty()
+            && self.renewed.is_empty()
     }
 
-    /// The nodes to be written: added and changed ones.
+    /// The nodes to be written: added, changed and renewed ones.
     pub fn written(&self) -> impl Iterator<Item = &Arc<Node>> {
         let changed = self.changed.iter().map(|change| &change.after);
-        self.added.iter().chain(changed)
+        self.added.iter().chain(changed).chain(&self.renewed)
+    }
+
+    /// The names that have other addresses than before, or came or went with some.
+    pub(super) fn names_with_changed_addresses(&self) -> impl Iterator<Item = &Name> {
+        let same = |before: &Node, after: &Node| {
+            [Rtype::A, Rtype::AAAA]
+                .into_iter()
+                .all(|rtype| before.rrset(rtype) == after.rrset(rtype))
+        };
+        let changed = self.changed.iter();
+        let changed = changed.filter(move |change| !same(&change.before, &change.after));
+        self.added
+            .iter()
+            .chain(&self.removed)
+            .chain(changed.map(|change| &change.after))
+            .map(|node| node.owner())
     }
 
     /// Compares two snapshots of any origin, as after a reload that made another editor. Shards
@@ -83,6 +105,9 @@ impl Diff {
             (Some(before), None) => self.removed.push(before),
             (Some(before), Some(after)) if !before.says_the_same(&after) => {
                 self.changed.push(Change { before, after });
+            }
+            (Some(before), Some(after)) if before.blob() != after.blob() => {
+                self.renewed.push(after);
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
 use super::table::Table;
 use super::{
-    Diff, Encoder, MAX_ZONES, Name, Node, Rrset, Rtype, Snapshot, Zone, ZoneIndex, serial,
+    Diff, Encoder, MAX_ZONES, Name, Node, Rdata, Rrset, Rtype, Snapshot, Zone, ZoneIndex, serial,
 };
 
 /// Why content was not taken.
@@ -42,6 +42,9 @@ pub struct Editor {
     /// How many names are one label below a name, for those with any: a name without RRsets exists
     /// as long as it is in here (RFC 8020, section 2).
     children: HashMap<Name, u32, OwnerHasher>,
+    /// The owners of the SRV and NS records that lead to a name: finished answers hold the
+    /// addresses of their targets, so they change when those do.
+    referrers: HashMap<Name, Vec<Name>, OwnerHasher>,
     /// How many nodes are cuts; most often none, and then nothing is hidden.
     cuts: usize,
     table: Table,
@@ -71,6 +74,7 @@ impl Editor {
             seed,
             encoder,
             children: HashMap::with_hasher(OwnerHasher::new(seed)),
+            referrers: HashMap::with_hasher(OwnerHasher::new(seed)),
             cuts: 0,
             zones: Vec::with_capacity(zones.len()),
             table: Table::new(),
@@ -207,6 +211,7 @@ impl Editor {
             diff.serials.extend(self.advance_serial(zone, now));
             diff.note(before.as_ref(), self.node(&apex));
         }
+        diff.renewed = self.renew_referrers(&diff);
         if !diff.is_empty() || self.zones_touched {
             self.publish();
             for node in diff.written() {
@@ -355,6 +360,7 @@ impl Editor {
         let owner = before.map_or(name, |node| node.owner()).clone();
         let occluded = !apex && self.is_below_cut(name);
         self.note(&owner, before);
+        self.refer(before.map(|node| node.rrsets()), &rrsets, &owner);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
         self.cuts += usize::from(node.is_cut());
         self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
@@ -364,9 +370,50 @@ impl Editor {
 
     fn remove(&mut self, name: &Name, before: Option<&Arc<Node>>) {
         self.note(name, before);
+        self.refer(before.map(|node| node.rrsets()), &[], name);
         self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
         let hash = owner_hash(self.seed, name.wire());
         self.table.remove(hash, name.wire());
+    }
+
+    /// Brings the referrers up to date with the records of `owner`.
+    fn refer(&mut self, before: Option<&[Rrset]>, after: &[Rrset], owner: &Name) {
+        for target in before.into_iter().flat_map(targets) {
+            if let Some(owners) = self.referrers.get_mut(target) {
+                owners.retain(|one| one != owner);
+                if owners.is_empty() {
+                    self.referrers.remove(target);
+                }
+            }
+        }
+        for target in targets(after) {
+            let owners = self.referrers.entry(target.clone()).or_default();
+            if !owners.contains(owner) {
+                owners.push(owner.clone());
+            }
+        }
+    }
+
+    /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses
+    /// changed, so that they are encoded again. An older snapshot keeps the nodes it has.
+    fn renew_referrers(&mut self, diff: &Diff) -> Vec<Arc<Node>> {
+        let mut owners: HashSet<&Name> = HashSet::new();
+        for name in diff.names_with_changed_addresses() {
+            owners.extend(self.referrers.get(name).into_iter().flatten());
+        }
+        for node in diff.written() {
+            owners.remove(node.owner());
+        }
+        let renewed: Vec<Arc<Node>> = owners
+            .into_iter()
+            .filter_map(|owner| self.node(owner))
+            .map(|node| Arc::new(node.without_blob()))
+            .collect();
+        for node in &renewed {
+            let hash = owner_hash(self.seed, node.owner().wire());
+            self.table.insert(hash, Arc::clone(node));
+        }
+        renewed
     }
 
     fn note(&mut self, name: &Name, before: Option<&Arc<Node>>) {
@@ -481,6 +528,15 @@ impl Editor {
             after,
         })
     }
+}
+
+/// The names whose addresses go with the records.
+fn targets(rrsets: &[Rrset]) -> impl Iterator<Item = &Name> {
+    let data = rrsets.iter().flat_map(Rrset::data);
+    data.filter_map(|data| match data {
+        Rdata::Srv(_, _, _, target) | Rdata::Ns(target) => Some(target),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -226,6 +226,47 @@ fn the_encoder_sees_the_whole_snapshot_and_only_what_was_written() {
     assert!(Arc::ptr_eq(&before, after));
 }
 
+#[test]
+fn answers_that_hold_the_addresses_of_others_are_encoded_again() {
+    /// As many octets as the target of the SRV record has addresses.
+    struct CountTargets;
+    impl Encoder for CountTargets {
+        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
+            let [Rdata::Srv(_, _, _, target), ..] = node.rrset(Rtype::SRV)?.data() else {
+                return None;
+            };
+            let found = snapshot.node(target).and_then(|node| node.rrset(Rtype::A));
+            Some(vec![0; found.map_or(0, |rrset| rrset.data().len())].into())
+        }
+
+        fn encode_denial(&self, _: &Zone) -> Option<Box<[u8]>> {
+            None
+        }
+    }
+    let srv = Rrset::new(Rtype::SRV, 60, vec![Rdata::Srv(0, 1, 80, name("a.mesos"))]);
+    let mut editor = Editor::new(1, vec![zone("mesos")], Arc::new(CountTargets), NOW).unwrap();
+    editor.set(&name("_a._tcp.mesos"), vec![srv]).unwrap();
+    editor.commit(NOW);
+    let octets = |editor: &Editor| {
+        let node = editor.snapshot().node(&name("_a._tcp.mesos")).unwrap();
+        node.blob().map(<[u8]>::len)
+    };
+    assert_eq!(octets(&editor), Some(0));
+    for (addresses, expected) in [(vec![a(1), a(2)], 2), (vec![a(3)], 1), (vec![], 0)] {
+        let older = Arc::clone(editor.snapshot());
+        editor.set(&name("a.mesos"), addresses).unwrap();
+        let diff = editor.commit(NOW);
+        assert_eq!(owners(&diff.renewed), ["_a._tcp.mesos.".to_owned()].into());
+        assert_eq!(octets(&editor), Some(expected));
+        assert_eq!(Diff::between(&older, editor.snapshot()).renewed.len(), 1);
+    }
+    editor.set(&name("_a._tcp.mesos"), vec![]).unwrap();
+    editor.commit(NOW);
+    editor.set(&name("a.mesos"), vec![a(1)]).unwrap();
+    assert!(editor.commit(NOW).renewed.is_empty());
+    assert!(!editor.referrers.contains_key(&name("a.mesos")));
+}
+
 /// Content as the model keeps it: addresses by name, an empty set standing for NS.
 type Model = BTreeMap<Name, BTreeSet<u8>>;
 

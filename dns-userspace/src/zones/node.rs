@@ -6,7 +6,8 @@ use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 
 /// Turns a node into its finished answers, in the form that the kernel's map holds.
 ///
-/// Called once for each node that appears or changes, when the snapshot it belongs to is complete
+/// Called once for each node that appears or changes, or whose SRV or NS records lead to a name
+/// whose addresses change, when the snapshot it belongs to is complete
 /// and before any reader sees it.
 pub trait Encoder: Send + Sync {
     /// The finished answers of `node`; `None` leaves the name to the slow path.
@@ -57,6 +58,16 @@ impl Node {
             zone,
             apex,
             occluded,
+        }
+    }
+
+    /// The same name with the same records, to be encoded again.
+    pub(super) fn without_blob(&self) -> Self {
+        Self {
+            owner: self.owner.clone(),
+            rrsets: self.rrsets.clone(),
+            blob: OnceLock::new(),
+            ..*self
         }
     }
 
