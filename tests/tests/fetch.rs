@@ -25,6 +25,7 @@ use dns_userspace::mesos::{
     fetch::{Cause, FetchError, FetchSettings, Fetched, Fetcher, SetupError},
     leader::Candidates,
     master::MasterAddress,
+    operator_api,
 };
 use rustls::{
     RootCertStore, ServerConfig,
@@ -36,6 +37,7 @@ use tests::{
     fake_master::{Behaviour, FakeMaster, Request, STATE_PATH},
     needs_tool,
 };
+use tokio::sync::{mpsc, watch};
 
 /// Longer than anything here takes when it works.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -471,6 +473,59 @@ async fn https_is_verified_with_a_ca_bundle_and_not_without() {
             "{error}"
         );
     }
+}
+
+/// Reads the first event that a master streams, or gives up when the stream fails.
+async fn first_event(master: &FakeMaster, tls: Tls) -> Option<operator_api::Observation> {
+    let settings = operator_api::OperatorApiSettings {
+        https: true,
+        token: Some("secret".to_owned()),
+        ..operator_api::OperatorApiSettings::default()
+    };
+    let client = operator_api::http_client(&tls, DEADLINE).unwrap();
+    let (_masters, masters) = watch::channel(vec![at(master).to_string()]);
+    let (out, mut observations) = mpsc::channel(1);
+    let (status, mut failed) = watch::channel(operator_api::StreamStatus::default());
+    let nobody: operator_api::Resolver = Arc::new(|_| Box::pin(async { None }));
+    let running = tokio::spawn(operator_api::follow(
+        settings, client, masters, nobody, out, status,
+    ));
+    let first = tokio::select! {
+        biased;
+        first = observations.recv() => first,
+        _ = failed.wait_for(|status| status.failures > 0) => None,
+        () = tokio::time::sleep(DEADLINE) => panic!("neither an event nor a failure"),
+    };
+    drop(observations);
+    running.await.unwrap();
+    first
+}
+
+#[tokio::test]
+async fn the_event_stream_is_verified_and_has_the_token() {
+    needs_tool!("openssl");
+    let (keys, others) = (Keys::new(), Keys::new());
+    keys.certificates(&["server"]);
+    others.certificates(&[]);
+    let master = FakeMaster::start_https(keys.server(false)).unwrap();
+    let event = r#"{"type":"SUBSCRIBED","subscribed":{}}"#;
+    let stream = format!("{}\n{event}", event.len());
+    master.behave_at("/api/v1", Behaviour::Body(200, stream.into()));
+    let with = |ca: Option<Vec<u8>>| Tls { ca, identity: None };
+    for ca in [None, Some(keys.read("ca.pem"))] {
+        let first = first_event(&master, with(ca)).await;
+        assert!(
+            matches!(first, Some(operator_api::Observation::Subscribed { .. })),
+            "{first:?}"
+        );
+    }
+    let requests = master.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].header("authorization"), "token=secret");
+    assert_eq!(requests[0].body, r#"{"type":"SUBSCRIBE"}"#);
+    let first = first_event(&master, with(Some(others.read("ca.pem")))).await;
+    assert!(first.is_none(), "{first:?}");
+    assert_eq!(master.requests().len(), 2);
 }
 
 #[tokio::test]

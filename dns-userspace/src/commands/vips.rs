@@ -10,8 +10,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::{event_file, load_config};
-use crate::config::{Dcos, Surroundings};
-use crate::mesos::operator_api::{TlsSettings, http_client};
+use crate::config::{Dcos, Surroundings, Tls};
+use crate::mesos::operator_api::http_client;
 use crate::records::dcos::vip_address::{Allocation, Allocator, VipName};
 use crate::records::dcos::vips::vip_domain;
 
@@ -145,7 +145,7 @@ fn of_daemon(dcos: &Dcos) -> anyhow::Result<Vec<Listed>> {
         .enable_all()
         .build()?
         .block_on(async {
-            let client = http_client(&TlsSettings::default(), DAEMON_TIMEOUT)?;
+            let client = http_client(&Tls::default(), DAEMON_TIMEOUT)?;
             let answer = client.get(&url).timeout(DAEMON_TIMEOUT).send().await?;
             answer.error_for_status()?.json().await
         })

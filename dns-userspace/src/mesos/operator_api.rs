@@ -25,6 +25,7 @@ use super::events::{Event, EventError};
 use super::reconnect::{Readiness, ReadinessTimes, Reconnect, ReconnectTimes};
 use super::recordio::{RecordIo, RecordIoError};
 use super::tasks::{Changes, TaskModel};
+use crate::config::Tls;
 
 /// The interval of heartbeats until the master names one.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -82,22 +83,13 @@ impl Default for OperatorApiSettings {
     }
 }
 
-/// TLS towards masters; all texts are PEM.
-#[derive(Clone, Default)]
-pub struct TlsSettings {
-    /// Certificates that may sign a master's. Without them, masters are not verified.
-    pub ca_certificates: Option<Vec<u8>>,
-    /// The certificate chain shown to masters, and its key.
-    pub client_identity: Option<Vec<u8>>,
-}
-
-/// Makes the HTTP client for [`spawn`]: no redirects of its own, no bound on how long a response
-/// lasts.
+/// Makes the HTTP client for [`follow`]: no redirects of its own, no bound on how long a response
+/// lasts. Without certificate authorities, masters are not verified.
 ///
 /// # Errors
 /// If a certificate or key cannot be used.
 pub fn http_client(
-    tls: &TlsSettings,
+    tls: &Tls,
     connect_timeout: Duration,
 ) -> Result<reqwest::Client, reqwest::Error> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -112,11 +104,11 @@ pub fn http_client(
         .pool_max_idle_per_host(0)
         .tcp_nodelay(true)
         .connect_timeout(connect_timeout);
-    builder = match &tls.ca_certificates {
+    builder = match &tls.ca {
         Some(pem) => builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?),
         None => builder.tls_danger_accept_invalid_certs(true),
     };
-    if let Some(pem) = &tls.client_identity {
+    if let Some(pem) = &tls.identity {
         builder = builder.identity(reqwest::Identity::from_pem(pem)?);
     }
     builder.build()

@@ -149,7 +149,7 @@ fn start(settings: OperatorApiSettings, masters: &[&FakeMaster]) -> Followed {
     let (_, masters) = watch::channel(masters);
     let (out, observations) = mpsc::channel(16);
     let (status_out, status) = watch::channel(StreamStatus::default());
-    let client = http_client(&TlsSettings::default(), Duration::from_secs(5)).unwrap();
+    let client = http_client(&Tls::default(), Duration::from_secs(5)).unwrap();
     let resolver: Resolver = Arc::new(|name| {
         Box::pin(async move { (name == "node.example").then(|| [10, 0, 0, 9].into()) })
     });
