@@ -71,7 +71,9 @@ fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> 
     }
     // Cargo hides a build script's standard error; its warnings are worth seeing.
     for line in String::from_utf8_lossy(&output.stderr).lines() {
-        if line.starts_with("warning") && !line.contains("generated") {
+        // The linker knows the feature that the compiler calls unstable.
+        let is_noise = line.contains("generated") || line.contains("unstable feature specified");
+        if line.starts_with("warning") && !is_noise {
             println!("cargo::warning=dns-ebpf: {line}");
         }
     }

@@ -33,10 +33,19 @@ pub(crate) fn cargo(arguments: &str) -> Result<Command> {
     let mut command = Command::new(cargo_program());
     command
         .args(arguments.split_whitespace())
-        .current_dir(workspace()?)
-        // Cargo tells this package's details to the tool; they are not the child's.
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_MANIFEST_PATH");
+        .current_dir(workspace()?);
+    // Cargo tells the tool about the tool's own package. Handed on, it would make build scripts
+    // run again that have run for a plain `cargo build`, and everything behind them compile again.
+    for (name, _) in env::vars_os() {
+        let of_package = |name: &str| {
+            ["CARGO_MANIFEST_", "CARGO_PKG_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
     Ok(command)
 }
 
