@@ -1,15 +1,14 @@
 //! The demo's live table, from what `mesos-xdns status --json` says.
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal, Write as _},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-/// On a pipe there is one line in so much time.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// On a pipe there is one table in so much time.
+const PIPE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A table that is drawn over itself on a terminal.
 pub(super) struct Table {
@@ -29,76 +28,91 @@ impl Table {
 
     /// Shows the daemon's status and the cluster's.
     pub(super) fn show(&mut self, status: &Value, tasks: usize, event: &str) {
-        let mut out = String::new();
-        if self.terminal {
-            if self.lines > 0 {
-                let _ = write!(out, "\x1b[{}A\x1b[J", self.lines);
-            }
-            let text = render(status, tasks, event);
-            self.lines = text.lines().count();
-            out.push_str(&text);
-        } else {
-            if self
-                .printed
-                .is_some_and(|last| last.elapsed() < LINE_INTERVAL)
-            {
-                return;
-            }
-            self.printed = Some(Instant::now());
-            let counts: Vec<_> = counts(status)
-                .into_iter()
-                .map(|(name, count)| format!("{name} {count}"))
-                .collect();
-            let _ = writeln!(out, "{tasks} tasks; {}; last: {event}", counts.join(", "));
+        let recent = |last: Instant| last.elapsed() < PIPE_INTERVAL;
+        if !self.terminal && self.printed.is_some_and(recent) {
+            return;
         }
-        let _ = io::stdout().write_all(out.as_bytes());
+        self.printed = Some(Instant::now());
+        let mut text = render(status, tasks, event);
+        let lines = text.lines().count();
+        if self.terminal && self.lines > 0 {
+            text = format!("\x1b[{}A\x1b[J{text}", self.lines);
+        } else if !self.terminal {
+            text.push('\n');
+        }
+        self.lines = lines;
+        // A closed standard output does not end the demo.
+        let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
     }
 }
 
-/// The table for a terminal.
+/// The table.
 fn render(status: &Value, tasks: usize, event: &str) -> String {
-    let mut text = String::new();
+    let number = |path: &str| {
+        let value = status.pointer(path).and_then(Value::as_u64);
+        value.unwrap_or(0).to_string()
+    };
+    let mut lines = vec![("tasks", tasks.to_string(), format!("last change: {event}"))];
     if let Some(error) = status.get("error").and_then(Value::as_str) {
-        let _ = writeln!(
-            text,
-            "no status: {}",
-            error.lines().next().unwrap_or_default()
-        );
+        lines.push(("status", "-".to_owned(), error.replace('\n', "; ")));
+    } else {
+        lines.push(("names published", number("/names"), how(status)));
+        lines.push((
+            "answered in the kernel",
+            number("/xdp/answered"),
+            verdicts(status, |verdict| ANSWERED.contains(&verdict)),
+        ));
+        lines.push((
+            "passed to user space",
+            number("/xdp/passed"),
+            verdicts(status, |verdict| !ANSWERED.contains(&verdict)),
+        ));
+        lines.push((
+            "asked in user space",
+            number("/server/udp/queries"),
+            String::new(),
+        ));
     }
-    let _ = writeln!(text, "{:<24} {tasks}", "tasks");
-    let _ = writeln!(text, "{:<24} {event}", "last change");
-    for (name, count) in counts(status) {
-        let _ = writeln!(text, "{name:<24} {count}");
-    }
-    text
+    lines
+        .iter()
+        .map(|(what, count, detail)| {
+            format!("{what:<24}{count:>8}   {detail}")
+                .trim_end()
+                .to_owned()
+                + "\n"
+        })
+        .collect()
 }
 
-/// Every number and word in the status by its path, without zeros.
-fn counts(status: &Value) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    collect(status, "", &mut found);
-    found
+/// The verdicts that are answers from the kernel, by the names in the status.
+const ANSWERED: [&str; 4] = ["answered", "nodata", "nxdomain", "truncated"];
+
+/// Whether XDP is on, and how, or why not.
+fn how(status: &Value) -> String {
+    let text = |path: &str| status.pointer(path).and_then(Value::as_str);
+    match (text("/xdp/reason"), text("/xdp/mode")) {
+        (Some(reason), _) => format!("user space only: {reason}"),
+        (None, Some(mode)) => format!("XDP {mode}"),
+        (None, None) => String::new(),
+    }
 }
 
-fn collect(value: &Value, path: &str, found: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members.iter().filter(|(name, _)| *name != "error") {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path} {name}")
-                };
-                collect(member, &path, found);
-            }
-        }
-        Value::Number(number) if number.as_f64() != Some(0.0) => {
-            found.push((path.to_owned(), number.to_string()));
-        }
-        Value::String(text) => found.push((path.to_owned(), text.clone())),
-        _ => {}
-    }
+/// The counts of some verdicts, largest first, without zeros.
+fn verdicts(status: &Value, wanted: impl Fn(&str) -> bool) -> String {
+    let counts = status.pointer("/xdp/verdicts").and_then(Value::as_object);
+    let mut counts: Vec<_> = counts
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| wanted(name))
+        .filter_map(|(name, count)| Some((name, count.as_u64().filter(|count| *count > 0)?)))
+        .collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    counts.join(", ")
 }
 
 #[cfg(test)]
@@ -107,14 +121,30 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn counts_are_named_by_their_path_and_zeros_left_out() {
-        let status = json!({ "xdp": { "mode": "native", "answered": 3, "miss": 0 }, "names": 61 });
-        let expected = [
-            ("xdp mode", "native"),
-            ("xdp answered", "3"),
-            ("names", "61"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(counts(&status), expected);
+    fn the_table_tells_the_kernels_answers_from_what_it_passed() {
+        let status = json!({
+            "names": 217,
+            "xdp": {
+                "mode": "native",
+                "answered": 51,
+                "passed": 20,
+                "verdicts": { "answered": 50, "nodata": 1, "miss": 18, "other_host": 2, "edns": 0 },
+            },
+            "server": { "udp": { "queries": 18 } },
+        });
+        let expected = "\
+tasks                         59   last change: cache.marathon ended
+names published              217   XDP native
+answered in the kernel        51   answered 50, nodata 1
+passed to user space          20   miss 18, other_host 2
+asked in user space           18
+";
+        assert_eq!(render(&status, 59, "cache.marathon ended"), expected);
+    }
+
+    #[test]
+    fn a_daemon_that_cannot_be_asked_is_told() {
+        let status = json!({ "error": "no route\nat all" });
+        assert!(render(&status, 59, "none").contains("no route; at all"));
     }
 }
