@@ -11,8 +11,10 @@
 pub mod answers;
 pub mod commands;
 pub mod config;
+pub mod daemon;
 pub mod dataplane;
 pub mod forwarder;
+pub mod http;
 pub mod mesos;
 pub mod records;
 pub mod server;

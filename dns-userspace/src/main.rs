@@ -14,6 +14,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // An error means that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().command.run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

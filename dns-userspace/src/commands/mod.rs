@@ -11,6 +11,8 @@ use crate::config::{self, Config, Surroundings};
 pub mod check;
 mod event_file;
 pub mod records;
+pub mod run;
+pub mod status;
 pub mod vips;
 
 /// The commands.
@@ -22,6 +24,10 @@ pub enum Command {
     Records(records::Arguments),
     /// List virtual IPs, or the addresses they would get
     Vips(vips::Arguments),
+    /// Follow Mesos and answer
+    Run(run::Arguments),
+    /// Ask a running daemon how it is doing
+    Status(status::Arguments),
 }
 
 impl Command {
@@ -34,6 +40,8 @@ impl Command {
             Self::Check(arguments) => check::run(&arguments, &mut io::stdout().lock()),
             Self::Records(arguments) => records::run(&arguments, &mut io::stdout().lock()),
             Self::Vips(arguments) => vips::run(&arguments, &mut io::stdout().lock()),
+            Self::Run(arguments) => run::run(&arguments),
+            Self::Status(arguments) => status::run(&arguments, &mut io::stdout().lock()),
         }
     }
 }

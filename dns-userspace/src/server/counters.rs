@@ -103,6 +103,21 @@ impl Counters {
 }
 
 impl Totals {
+    /// The counts by name; response codes not among them.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("queries", self.queries),
+            ("ignored", self.ignored),
+            ("fast", self.fast),
+            ("forwarded", self.forwarded),
+            ("shed", self.shed),
+            ("panics", self.panics),
+            ("unsent", self.unsent),
+            ("octets_out", self.octets_out),
+        ]
+    }
+
     /// Adds up the counters of several workers.
     pub fn of<'c>(counters: impl IntoIterator<Item = &'c Counters>) -> Self {
         let mut totals = Self::default();

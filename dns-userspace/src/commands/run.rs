@@ -1,0 +1,103 @@
+//! `run`: the daemon.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::load_config;
+use crate::config::{Surroundings, XdpMode};
+use crate::daemon;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration, in the format of mesos-dns
+    #[arg(long, default_value = "config.json")]
+    pub config: PathBuf,
+    /// Answer at this interface with XDP; adds to xdp.interfaces
+    #[arg(long = "interface", value_name = "IF")]
+    pub interfaces: Vec<String>,
+    /// In place of xdp.mode
+    #[arg(long, value_enum)]
+    pub xdp_mode: Option<Mode>,
+    /// How log lines are written to stderr; which ones, RUST_LOG says
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Values of `--xdp-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// In the driver if it can
+    Auto,
+    /// In the driver
+    Native,
+    /// After the driver, on any interface
+    Generic,
+    /// Not at all
+    Off,
+}
+
+/// Forms of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from serving.
+pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    start_log(arguments.log_format);
+    let surroundings = Surroundings::of_this_host();
+    let mut config = load_config(&arguments.config, &surroundings)?;
+    for interface in &arguments.interfaces {
+        if !config.xdp.interfaces.contains(interface) {
+            config.xdp.interfaces.push(interface.clone());
+        }
+    }
+    if let Some(mode) = arguments.xdp_mode {
+        config.xdp.mode = match mode {
+            Mode::Auto => XdpMode::Auto,
+            Mode::Native => XdpMode::Native,
+            Mode::Generic => XdpMode::Generic,
+            Mode::Off => XdpMode::Off,
+        };
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        daemon::run(&config, &surroundings, end).await
+    })?;
+    Ok(0)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,144 @@
+//! `status`: what a running daemon says of itself.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::load_config;
+use crate::config::{Config, Surroundings};
+use crate::daemon::Status;
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration of the daemon, which says where its HTTP API is
+    #[arg(long, default_value = "config.json")]
+    pub config: PathBuf,
+    /// Where the HTTP API is, if not where the configuration says
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Print the whole account as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the account. Status 1 if the daemon is not ready.
+///
+/// # Errors
+/// No daemon answers.
+pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
+    let base = match &arguments.url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => url_of(&load_config(
+            &arguments.config,
+            &Surroundings::of_this_host(),
+        )?)?,
+    };
+    let url = format!("{base}/status");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let status: Status = runtime
+        .block_on(async {
+            let client = reqwest::Client::builder()
+                .timeout(Duration::from_secs(5))
+                .build()?;
+            let response = client
+                .get(&url)
+                .send()
+                .await
+                .context("is the daemon running?")?;
+            let status = response.error_for_status()?.json().await?;
+            anyhow::Ok(status)
+        })
+        .with_context(|| format!("asking {url}"))?;
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        write!(out, "{}", text(&status))?;
+    }
+    Ok(u8::from(!status.ready))
+}
+
+fn url_of(config: &Config) -> anyhow::Result<String> {
+    if !config.http_on {
+        bail!("HttpOn is false in this configuration: there is no HTTP API to ask");
+    }
+    let host = match config.http_listener.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        _ => config.http_listener.clone(),
+    };
+    Ok(format!("http://{host}:{}", config.http_port))
+}
+
+/// The account in a few lines for people.
+fn text(status: &Status) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
+    line("version", status.version.clone());
+    line("ready", if status.ready { "yes" } else { "no" }.to_owned());
+    let mesos = &status.mesos;
+    let age = mesos.state_age_seconds.map_or_else(
+        || "no state yet".to_owned(),
+        |age| {
+            format!(
+                "state {age:.0} s old from {}",
+                mesos.fetched_from.as_deref().unwrap_or("?")
+            )
+        },
+    );
+    line(
+        "mesos",
+        format!(
+            "leader {}, {age}",
+            mesos.leader.as_deref().unwrap_or("unknown")
+        ),
+    );
+    if mesos.failures_in_a_row > 0 {
+        let error = mesos.last_error.as_deref().unwrap_or("?");
+        line(
+            "",
+            format!("{} fetches failed since: {error}", mesos.failures_in_a_row),
+        );
+    }
+    for zone in &status.zones {
+        line("zone", format!("{} serial {}", zone.apex, zone.serial));
+    }
+    line("names", status.names.to_string());
+    let xdp = &status.xdp;
+    match &xdp.reason {
+        Some(reason) => line("xdp", format!("off: {reason}")),
+        None => line(
+            "xdp",
+            format!(
+                "{}, {} of {} names, answered {}, passed {}",
+                xdp.mode, xdp.names, xdp.capacity, xdp.answered, xdp.passed
+            ),
+        ),
+    }
+    for (interface, how) in &xdp.interfaces {
+        line("", format!("{interface}: {how}"));
+    }
+    if xdp.left_out > 0 {
+        line(
+            "",
+            format!("{} names do not fit: raise xdp.max_names", xdp.left_out),
+        );
+    }
+    for (transport, counts) in &status.server {
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        line(transport, counts.join(", "));
+    }
+    text
+}

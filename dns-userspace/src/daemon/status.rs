@@ -1,0 +1,179 @@
+//! How the daemon is doing, as `mesos-xdns status` and monitoring see it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::answers::Transport;
+use crate::dataplane::DataPlane;
+use crate::mesos::follow;
+use crate::server::Server;
+use crate::zones::Snapshot;
+
+/// The daemon's own account.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Of this binary.
+    pub version: String,
+    /// Whether the zone is known and served.
+    pub ready: bool,
+    /// Where records come from.
+    pub mesos: Mesos,
+    /// What is served.
+    pub zones: Vec<ZoneStatus>,
+    /// Names in all zones, empty non-terminals included.
+    pub names: u64,
+    /// The kernel's side.
+    pub xdp: Xdp,
+    /// Queries that reached the server, by transport.
+    pub server: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// Where records come from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Mesos {
+    /// The leading master, `host:port`.
+    pub leader: Option<String>,
+    /// The master that gave the last state.
+    pub fetched_from: Option<String>,
+    /// Seconds since the last state came.
+    pub state_age_seconds: Option<f64>,
+    /// Fetches that failed since then.
+    pub failures_in_a_row: u64,
+    /// The last failure, also when it is over.
+    pub last_error: Option<String>,
+    /// Fetches that gave a state.
+    pub successes: u64,
+    /// Fetches that failed.
+    pub failures: u64,
+}
+
+/// A zone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ZoneStatus {
+    /// Its apex.
+    pub apex: String,
+    /// Its serial.
+    pub serial: u32,
+    /// Whether its content is known.
+    pub complete: bool,
+}
+
+/// The kernel's side.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Xdp {
+    /// `native`, `generic`, or `off`: the best of all interfaces.
+    pub mode: String,
+    /// Why it is off.
+    pub reason: Option<String>,
+    /// Mode, or problem, of each interface.
+    pub interfaces: BTreeMap<String, String>,
+    /// Names in the index.
+    pub names: u64,
+    /// Names that the index can hold.
+    pub capacity: u64,
+    /// Names left to user space because the maps are full.
+    pub left_out: u64,
+    /// Packets answered.
+    pub answered: u64,
+    /// Packets passed up.
+    pub passed: u64,
+    /// Packets by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+}
+
+impl Mesos {
+    pub(super) fn of(status: &follow::Status) -> Self {
+        let age = |at: SystemTime| at.elapsed().unwrap_or(Duration::ZERO).as_secs_f64();
+        Self {
+            leader: status.leader.as_ref().map(ToString::to_string),
+            fetched_from: status.fetched_from.as_ref().map(ToString::to_string),
+            state_age_seconds: status.last_success.map(age),
+            failures_in_a_row: status.failures_in_a_row,
+            last_error: status
+                .last_error
+                .as_ref()
+                .map(|failure| failure.error.clone()),
+            successes: status.counters.successes,
+            failures: status.counters.failures,
+        }
+    }
+}
+
+impl ZoneStatus {
+    pub(super) fn of(snapshot: &Snapshot) -> Vec<Self> {
+        let zones = snapshot.zones().iter();
+        zones
+            .map(|zone| Self {
+                apex: zone.apex.to_string(),
+                serial: zone.soa.serial,
+                complete: zone.complete,
+            })
+            .collect()
+    }
+}
+
+impl Xdp {
+    pub(super) fn of(dataplane: &DataPlane) -> Self {
+        use crate::dataplane::Mode;
+        let attachments = dataplane.attachments();
+        let has = |mode: Mode| attachments.iter().any(|one| one.mode == mode);
+        let mode = if has(Mode::Native) {
+            Mode::Native
+        } else if has(Mode::Generic) {
+            Mode::Generic
+        } else {
+            Mode::Off
+        };
+        let counters = dataplane.counters();
+        let sum = |of_responses: bool| -> u64 {
+            let of_kind = counters
+                .iter()
+                .filter(|(one, _)| one.is_response() == of_responses);
+            of_kind.map(|(_, count)| count).sum()
+        };
+        let occupancy = dataplane.occupancy();
+        Self {
+            mode: mode.name().to_owned(),
+            reason: match dataplane {
+                DataPlane::Xdp(_) => None,
+                DataPlane::Off(reason) => Some(reason.to_string()),
+            },
+            interfaces: attachments
+                .iter()
+                .map(|one| {
+                    let how = one.problem.as_deref().unwrap_or(one.mode.name());
+                    (one.interface.clone(), how.to_owned())
+                })
+                .collect(),
+            names: occupancy.names as u64,
+            capacity: occupancy.capacity as u64,
+            left_out: occupancy.left_out as u64,
+            answered: sum(true),
+            passed: sum(false),
+            verdicts: counters
+                .iter()
+                .map(|(verdict, count)| (verdict.name().to_owned(), *count))
+                .collect(),
+        }
+    }
+}
+
+/// What the server counted.
+pub(super) fn of_server(server: Option<&Server>) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let Some(server) = server else {
+        return BTreeMap::new();
+    };
+    [("udp", Transport::Udp), ("tcp", Transport::Tcp)]
+        .into_iter()
+        .map(|(name, transport)| {
+            let totals = server.totals(transport);
+            let counts = totals
+                .named()
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count));
+            (name.to_owned(), counts.collect())
+        })
+        .collect()
+}
