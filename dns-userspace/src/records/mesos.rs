@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Settings;
 use super::addresses::{Address, task_addresses};
-use super::label::{agent_tail, canonical, task_hash};
+use super::label::{Canonical, agent_tail, canonical, task_hash};
 use super::sink::{Rule, Sink, Subject};
 use crate::mesos::state::{Agent, Framework, Scheduler, State, Task, parse_ip};
 use crate::mesos::{Defect, Defects};
@@ -125,12 +125,15 @@ pub fn task_records<S: Sink>(
     match &task.discovery {
         None => {
             let label = labels.label(&task.name);
+            let label = writer.labels(&label);
             writer.addresses(&label, &own, rule, agent_addresses);
             writer.resource_ports(&label, &[&framework.slave, &framework.own]);
         }
         Some(discovery) => {
             // Raw first, then mangled, as in the original.
-            for label in [discovery.name.to_string(), labels.label(&discovery.name)] {
+            let mangled = labels.label(&discovery.name);
+            for label in [&*discovery.name, &mangled] {
+                let label = writer.labels(label);
                 writer.addresses(&label, &own, rule, agent_addresses);
                 writer.resource_ports(&label, &[&framework.slave]);
                 for port in &discovery.ports {
@@ -168,6 +171,12 @@ struct TaskWriter<'a, S: Sink> {
     name: String,
 }
 
+/// The leftmost labels of one pass: the name, and the canonical labels made of it.
+struct Labels<'l> {
+    plain: &'l str,
+    canonical: Canonical,
+}
+
 impl<S: Sink> TaskWriter<'_, S> {
     fn owner(&mut self, parts: &[&str]) -> S::Name {
         self.name.clear();
@@ -177,18 +186,23 @@ impl<S: Sink> TaskWriter<'_, S> {
         self.sink.name(&self.name)
     }
 
-    fn canonical(&mut self, label: &str, suffix: &str) -> S::Name {
-        let made = canonical(label, &self.hash, &self.tail);
-        match made.dns {
+    fn labels<'l>(&self, plain: &'l str) -> Labels<'l> {
+        let canonical = canonical(plain, &self.hash, &self.tail);
+        Labels { plain, canonical }
+    }
+
+    fn canonical(&mut self, labels: &Labels<'_>, suffix: &str) -> S::Name {
+        let made = &labels.canonical;
+        match &made.dns {
             None => self.owner(&[&made.text, suffix]),
             Some(dns) => {
-                let (text, dns) = ([&made.text, suffix].concat(), [&dns, suffix].concat());
+                let (text, dns) = ([&made.text, suffix].concat(), [dns, suffix].concat());
                 self.sink.name_cut_for_dns(&text, &dns)
             }
         }
     }
 
-    fn addresses(&mut self, label: &str, own: &[IpAddr], rule: Rule, agent: &[IpAddr]) {
+    fn addresses(&mut self, labels: &Labels<'_>, own: &[IpAddr], rule: Rule, agent: &[IpAddr]) {
         let framework = self.framework;
         for (suffix, addresses, rule) in [
             (&*framework.own, own, rule),
@@ -197,8 +211,8 @@ impl<S: Sink> TaskWriter<'_, S> {
             if addresses.is_empty() {
                 continue;
             }
-            let plain = self.owner(&[label, suffix]);
-            let canonical = self.canonical(label, suffix);
+            let plain = self.owner(&[labels.plain, suffix]);
+            let canonical = self.canonical(labels, suffix);
             for &ip in addresses {
                 let address = Address::from(ip);
                 self.sink.address(plain, &address, rule);
@@ -207,12 +221,13 @@ impl<S: Sink> TaskWriter<'_, S> {
         }
     }
 
-    fn resource_ports(&mut self, label: &str, suffixes: &[&str]) {
+    fn resource_ports(&mut self, labels: &Labels<'_>, suffixes: &[&str]) {
         if self.task.ports.is_empty() {
             return;
         }
         let framework = self.framework;
-        let target = self.canonical(label, &framework.slave);
+        let target = self.canonical(labels, &framework.slave);
+        let label = labels.plain;
         let mut owners = Vec::with_capacity(4);
         for suffix in suffixes {
             owners.push(self.owner(&["_", label, "._tcp", suffix]));
@@ -229,14 +244,15 @@ impl<S: Sink> TaskWriter<'_, S> {
 
     fn discovery_port(
         &mut self,
-        label: &str,
+        labels: &Labels<'_>,
         service: &str,
         protocols: &[&str],
         port: i64,
         in_dns_only: bool,
     ) {
         let framework = self.framework;
-        let target = self.canonical(label, &framework.own);
+        let target = self.canonical(labels, &framework.own);
+        let label = labels.plain;
         let mut owners = Vec::with_capacity(4);
         for protocol in protocols {
             owners.push(self.owner(&["_", label, "._", protocol, &framework.own]));

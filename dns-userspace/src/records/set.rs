@@ -13,7 +13,9 @@ use crate::mesos::Defects;
 pub struct NameId(u32);
 
 impl NameId {
-    const fn index(self) -> usize {
+    /// The place of the name, counted from 0.
+    #[must_use]
+    pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -180,6 +182,12 @@ impl MesosRecords {
         format!("{}:{}", self.name(service.target), service.port)
     }
 
+    /// How many names there are; handles count from 0 to this.
+    #[must_use]
+    pub const fn name_count(&self) -> usize {
+        self.names.ends.len()
+    }
+
     /// How many records there are, those in DNS only left out.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -207,9 +215,11 @@ impl MesosRecords {
 #[derive(Debug, Default)]
 pub struct Builder {
     names: Names,
-    /// Open addressing over `names`: id + 1, zero for a free slot; a power of two, at most half
-    /// full.
-    slots: Vec<u32>,
+    /// The hash of each name, so that growing the table reads no text.
+    hashes: Vec<u64>,
+    /// Open addressing over `names`: the upper half of the hash, which spares most looks into the
+    /// arena, and id + 1, zero for a free slot. A power of two, at most half full.
+    slots: Vec<(u32, u32)>,
     hasher: RandomState,
     addresses: Vec<(NameId, Address)>,
     services: Vec<(NameId, Service)>,
@@ -242,7 +252,7 @@ impl Builder {
             }
         }
         drop(self.names);
-        drop(self.slots);
+        drop((self.slots, self.hashes));
         let moved = |id: NameId| sorted.get(id.index()).copied().unwrap_or(id);
         let services = |pairs: Vec<(NameId, Service)>| {
             pairs
@@ -283,14 +293,16 @@ impl Builder {
     }
 
     /// The first free slot, or the one that holds `text`.
-    fn slot_of(&self, text: &str) -> Option<(usize, Option<NameId>)> {
+    #[allow(clippy::cast_possible_truncation)]
+    fn slot_of(&self, hash: u64, text: &str) -> Option<(usize, Option<NameId>)> {
         let mask = self.slots.len().checked_sub(1)?;
-        #[allow(clippy::cast_possible_truncation)]
-        let mut at = self.hasher.hash_one(text) as usize & mask;
+        let tag = (hash >> 32) as u32;
+        let mut at = hash as usize & mask;
         loop {
-            match self.slots.get(at)?.checked_sub(1) {
+            let &(held, id) = self.slots.get(at)?;
+            match id.checked_sub(1) {
                 None => return Some((at, None)),
-                Some(id) if self.names.get(NameId(id)) == text => {
+                Some(id) if held == tag && self.names.get(NameId(id)) == text => {
                     return Some((at, Some(NameId(id))));
                 }
                 Some(_) => at = (at + 1) & mask,
@@ -298,16 +310,22 @@ impl Builder {
         }
     }
 
+    /// Doubles the table. Every name in it is different, so no text is compared.
+    #[allow(clippy::cast_possible_truncation)]
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(1024);
-        self.slots = vec![0; size];
-        for id in 0..u32::try_from(self.names.ends.len()).unwrap_or(u32::MAX) {
-            if let Some((at, None)) = self.slot_of(self.names.get(NameId(id)))
-                && let Some(slot) = self.slots.get_mut(at)
-            {
-                *slot = id + 1;
+        let mut slots = vec![(0, 0); size];
+        let mask = size - 1;
+        for (id, &hash) in (1_u32..).zip(&self.hashes) {
+            let mut at = hash as usize & mask;
+            while let Some(&(_, 1..)) = slots.get(at) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = slots.get_mut(at) {
+                *slot = ((hash >> 32) as u32, id);
             }
         }
+        self.slots = slots;
     }
 }
 
@@ -327,17 +345,21 @@ impl Sink for Builder {
         if self.names.ends.len() * 2 >= self.slots.len() {
             self.grow();
         }
-        match self.slot_of(text) {
-            Some((_, Some(id))) => id,
-            Some((at, None)) => {
-                let id = self.names.push(text);
-                if let Some(slot) = self.slots.get_mut(at) {
-                    *slot = id.0.saturating_add(1);
-                }
-                id
-            }
-            None => self.names.push(text),
+        let hash = self.hasher.hash_one(text);
+        let Some((at, found)) = self.slot_of(hash, text) else {
+            return NameId(u32::MAX);
+        };
+        if let Some(id) = found {
+            return id;
         }
+        let id = self.names.push(text);
+        self.hashes.push(hash);
+        if let Some(slot) = self.slots.get_mut(at) {
+            #[allow(clippy::cast_possible_truncation)]
+            let tag = (hash >> 32) as u32;
+            *slot = (tag, id.0.saturating_add(1));
+        }
+        id
     }
 
     fn name_cut_for_dns(&mut self, text: &str, dns: &str) -> NameId {

@@ -125,7 +125,8 @@ struct Names<'a> {
     records: &'a MesosRecords,
     /// The configured name of the name server, which is served in any case it is written in.
     name_server: Option<NameId>,
-    made: HashMap<NameId, Option<Name>>,
+    /// By [`NameId::index`]; the outer option says whether it was asked for.
+    made: Vec<Option<Option<Name>>>,
     /// Which text has a cut name.
     cut: HashMap<Name, NameId>,
 }
@@ -135,13 +136,13 @@ impl<'a> Names<'a> {
         Self {
             records,
             name_server: records.find(&settings.name_server.name),
-            made: HashMap::with_capacity(records.len() / 2),
+            made: vec![None; records.name_count()],
             cut: HashMap::new(),
         }
     }
 
     fn name(&mut self, id: NameId, defects: &mut Defects) -> Option<Name> {
-        if let Some(made) = self.made.get(&id) {
+        if let Some(Some(made)) = self.made.get(id.index()) {
             return made.clone();
         }
         let text = self.records.name(id);
@@ -153,7 +154,9 @@ impl<'a> Names<'a> {
         if name.is_none() {
             defects.note(Defect::UnreachableName, || text.to_owned());
         }
-        self.made.insert(id, name.clone());
+        if let Some(slot) = self.made.get_mut(id.index()) {
+            *slot = Some(name.clone());
+        }
         name
     }
 
