@@ -90,8 +90,7 @@ impl Frame {
             return Err(Verdict::Source);
         }
         if u32::from(((udp >> 32) as u16).swap_bytes()) != udp_octets
-            || udp_octets < UDP_OCTETS
-            || udp_octets > UDP_OCTETS + MAX_QUERY_OCTETS
+            || !(UDP_OCTETS..=UDP_OCTETS + MAX_QUERY_OCTETS).contains(&udp_octets)
             || !packet.has(udp_at + udp_octets)
         {
             return Err(Verdict::Length);

@@ -131,7 +131,7 @@ impl Table for Answers {
     fn find(&self, hash: u64) -> Option<PageBlob> {
         // SAFETY: an element that is replaced meanwhile gives another reference, old or new; the
         // responder compares the name in the blob that it leads to.
-        let reference = unsafe { INDEX.get(&hash) }?;
+        let reference = unsafe { INDEX.get(hash) }?;
         Self::blob(*reference)
     }
 

@@ -100,6 +100,9 @@ pub fn replace(editor: &mut Editor, content: Vec<(Name, Rrset)>, complete: bool)
     editor.commit(2)
 }
 
+/// Code and data of an EDNS option.
+pub type EdnsOption = (u16, Vec<u8>);
+
 /// A question as it is asked.
 #[derive(Debug, Clone)]
 pub struct Ask {
@@ -114,7 +117,7 @@ pub struct Ask {
     /// Type.
     pub rtype: u16,
     /// Size, DO and options of an OPT record.
-    pub opt: Option<(u16, bool, Vec<(u16, Vec<u8>)>)>,
+    pub opt: Option<(u16, bool, Vec<EdnsOption>)>,
 }
 
 /// Questions that an honest or an odd client could ask.

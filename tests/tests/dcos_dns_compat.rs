@@ -2,6 +2,7 @@
 //! the README there), and the names of the DC/OS documentation.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]
