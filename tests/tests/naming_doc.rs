@@ -2,6 +2,7 @@
 //! example is missing there.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]

@@ -1,6 +1,12 @@
 //! The kernel, the fast path and the slow path give the same answer, octet by octet, or leave the
 //! packet as it came.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
 use dns_common::{Interface, Verdict};
 use dns_userspace::answers::fast;
 use dns_userspace::answers::respond::{Decision, Policy, Transport, decide};
