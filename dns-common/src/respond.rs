@@ -26,12 +26,12 @@ pub trait Message {
     /// Gives an offset below 4096 back. In the kernel, masked out of the compiler's sight, so that
     /// an offset which a loop moves on has the same range in every turn.
     fn bound(&self, offset: u32) -> u32;
-    /// Accepts the query's checksum and makes room for the response, without writing to the
-    /// message. An error leaves everything as it was.
+    /// Accepts the query's checksum and makes room for a response of `octets` octets, of which the
+    /// first `kept` stay those of the query. An error leaves everything as it was.
     ///
     /// # Errors
     /// [`Verdict::Checksum`] or [`Verdict::Resize`].
-    fn resize(&mut self, octets: u32, query: &Sums) -> Result<(), Verdict>;
+    fn resize(&mut self, octets: u32, kept: u32, query: &Sums) -> Result<(), Verdict>;
     /// Stores eight octets, `None` outside the message.
     fn store_u64(&mut self, at: u32, word: u64) -> Option<()>;
     /// Stores four times eight octets, `None` outside the message.
@@ -111,7 +111,7 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
         question: question.question_sum,
         records: trailing_sum(message, question.end)?,
     };
-    message.resize(octets, &query)?;
+    message.resize(octets, question.end, &query)?;
     let response = write(message, &question, &plan).ok_or(Verdict::Broken)?;
     message.seal(&response).ok_or(Verdict::Broken)?;
     Ok(Verdict::of_response(plan.verdict))

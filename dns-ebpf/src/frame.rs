@@ -17,6 +17,9 @@ const UDP: u64 = 17;
 const FIRST_CLIENT_PORT: u16 = 1024;
 /// No query that the responder understands is longer.
 const MAX_QUERY_OCTETS: u32 = 1232;
+/// Words of two VLAN tags, the longest headers and the longest question.
+const MAX_KEPT_WORDS: u32 =
+    (ETHERNET_OCTETS + 8 + IPV6_OCTETS + UDP_OCTETS + 12 + 255 + 4) / 8 + 1;
 const MAC_MASK: u64 = 0xffff_ffff_ffff;
 /// Time to live of responses (RFC 1700).
 const TTL: u64 = 64;
@@ -287,7 +290,7 @@ impl Message for Frame {
     }
 
     #[inline(always)]
-    fn resize(&mut self, octets: u32, query: &Sums) -> Result<(), Verdict> {
+    fn resize(&mut self, octets: u32, kept: u32, query: &Sums) -> Result<(), Verdict> {
         if !self.is_intact(query) {
             return Err(Verdict::Checksum);
         }
@@ -295,9 +298,9 @@ impl Message for Frame {
         if self.packet.has(self.at(self.octets) + 1) {
             return Err(Verdict::Length);
         }
-        let delta = octets as i32 - self.octets as i32;
-        if delta != 0 && !self.packet.adjust_tail(delta) {
-            return Err(Verdict::Resize);
+        let growth = octets as i32 - self.octets as i32;
+        if growth != 0 && !self.packet.adjust_tail(growth) {
+            make_room_in_front(self.packet, self.blur, growth, self.at(kept))?;
         }
         self.octets = octets;
         self.checksum = self.blur.blur(u64::from(self.checksum)) as u16;
@@ -342,6 +345,45 @@ impl Message for Frame {
             | u64::from(checksum) << 48;
         packet.store_u64(self.udp_at, udp)
     }
+}
+
+/// Grows a frame that has no room behind: in front, where drivers leave 256 octets, and moves its
+/// first `kept` octets there. What is still missing must be behind.
+///
+/// veth copies what a socket sent into a buffer that ends with the packet.
+#[inline(always)]
+fn make_room_in_front(packet: Packet, blur: Blur, growth: i32, kept: u32) -> Result<(), Verdict> {
+    // Less than a word could not be moved word by word; the kernel keeps 40 octets for itself.
+    let front = growth.clamp(8, 208);
+    if !packet.grow_front(front) {
+        return Err(Verdict::Resize);
+    }
+    if front != growth && !packet.adjust_tail(growth.wrapping_sub(front)) {
+        return if packet.grow_front(front.wrapping_neg()) {
+            Err(Verdict::Resize)
+        } else {
+            Err(Verdict::Broken)
+        };
+    }
+    let mut left = blur.blur(u64::from(kept)) as u32;
+    let distance = blur.blur(front as u64) as u32;
+    let mut to = 0;
+    // Bounded by the headers and the longest question.
+    for _ in 0..MAX_KEPT_WORDS {
+        let from = to + distance;
+        if left < 8 {
+            // Overlaps the word before.
+            let at = packet::bound(to.wrapping_add(left).wrapping_sub(8));
+            let word = packet.load_u64(at + distance).ok_or(Verdict::Broken)?;
+            packet.store_u64(at, word).ok_or(Verdict::Broken)?;
+            return Ok(());
+        }
+        let word = packet.load_u64(from).ok_or(Verdict::Broken)?;
+        packet.store_u64(to, word).ok_or(Verdict::Broken)?;
+        to = packet::bound(to.wrapping_add(8));
+        left = left.wrapping_sub(8);
+    }
+    Err(Verdict::Broken)
 }
 
 #[inline(always)]

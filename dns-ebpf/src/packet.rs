@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 
 /// No offset is larger; a bound that the verifier needs to see.
 const OFFSET_MASK: u32 = 0xfff;
@@ -85,6 +85,13 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn has(self, octets: u32) -> bool {
         self.at(octets, 0).is_some()
+    }
+
+    /// Grows the frame at its start, or shrinks it if `octets` is negative.
+    #[inline(always)]
+    pub(crate) fn grow_front(self, octets: i32) -> bool {
+        // SAFETY: the context is the kernel's; pointers are derived anew at each access.
+        unsafe { bpf_xdp_adjust_head(self.0, octets.wrapping_neg()) == 0 }
     }
 
     /// Grows or shrinks the frame at its end.

@@ -73,7 +73,7 @@ impl Message for Datagram<'_> {
     }
 
     #[inline(always)]
-    fn resize(&mut self, octets: u32, _: &Sums) -> Result<(), Verdict> {
+    fn resize(&mut self, octets: u32, _: u32, _: &Sums) -> Result<(), Verdict> {
         if octets as usize > self.buffer.len() {
             return Err(Verdict::Resize);
         }
