@@ -18,8 +18,7 @@ const FIRST_CLIENT_PORT: u16 = 1024;
 /// No query that the responder understands is longer.
 const MAX_QUERY_OCTETS: u32 = 1232;
 /// Words of two VLAN tags, the longest headers and the longest question.
-const MAX_KEPT_WORDS: u32 =
-    (ETHERNET_OCTETS + 8 + IPV6_OCTETS + UDP_OCTETS + 12 + 255 + 4) / 8 + 1;
+const MAX_KEPT_WORDS: u32 = (ETHERNET_OCTETS + 8 + IPV6_OCTETS + UDP_OCTETS + 12 + 255 + 4) / 8 + 1;
 const MAC_MASK: u64 = 0xffff_ffff_ffff;
 /// Time to live of responses (RFC 1700).
 const TTL: u64 = 64;

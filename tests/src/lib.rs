@@ -5,10 +5,14 @@
 
 pub mod cable;
 pub mod cluster_state;
+pub mod daemon;
 pub mod dig;
 pub mod fake_master;
 pub mod frame;
 pub mod generate;
+pub mod how_to;
+pub mod name_server;
+pub mod network;
 pub mod requirements;
 pub mod served;
 pub mod upstream;

@@ -57,6 +57,7 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "default-jre-headless",
         "tests with ZooKeeper are skipped",
     ),
+    program("named", "bind9", "tests with BIND are skipped"),
     program("nsd", "nsd", "the comparison with NSD is skipped"),
     program("nsenter", "util-linux", "end-to-end tests are skipped"),
     program("openssl", "openssl", "tests with TLS are skipped"),
@@ -65,6 +66,8 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "zookeeper",
         "tests with ZooKeeper are skipped",
     ),
+    program("unbound", "unbound", "tests with Unbound are skipped"),
+    program("unshare", "util-linux", "tests with BIND are skipped"),
 ];
 
 /// What the measurements use.
@@ -74,6 +77,9 @@ pub(crate) const FOR_BENCH: &[Program] = &[
     program("kxdpgun", "knot-dnsutils", "no bench"),
     program("nsd", "nsd", "no comparison with NSD"),
 ];
+
+/// Packages that would start a server on port 53, with their services.
+const SERVERS: &[(&str, &str)] = &[("bind9", "named"), ("nsd", "nsd"), ("unbound", "unbound")];
 
 impl Program {
     fn is_there(self) -> bool {
@@ -175,9 +181,10 @@ pub(crate) fn programs(wanted: &[Program]) {
         return;
     }
     if find_program("apt-get").is_some() && is_root() {
-        if packages.contains(&"nsd") && Path::new("/run/systemd/system").exists() {
-            // Its package would start a server on port 53.
-            attempt(Command::new("systemctl").args(["mask", "nsd"]));
+        if Path::new("/run/systemd/system").exists() {
+            for (_, service) in SERVERS.iter().filter(|(one, _)| packages.contains(one)) {
+                attempt(Command::new("systemctl").args(["mask", service]));
+            }
         }
         apt_install(&packages);
     }

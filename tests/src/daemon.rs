@@ -1,0 +1,61 @@
+//! The daemon as a process of its own, as an operator runs it.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{netns::Netns, process::Process};
+
+/// Names the daemon's binary; `cargo xtask test` sets it.
+const VARIABLE: &str = "MESOS_XDNS";
+
+/// How long the first state may take to be served, on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// Returns from the test, loudly, unless the daemon has been built.
+#[macro_export]
+macro_rules! needs_daemon {
+    () => {
+        if !$crate::requirements::met($crate::daemon::binary().map(drop)) {
+            return;
+        }
+    };
+}
+
+/// The daemon: what the environment names, or what lies in the folder this test was built into.
+///
+/// # Errors
+///
+/// Says how to build it.
+pub fn binary() -> Result<PathBuf, String> {
+    if let Some(named) = env::var_os(VARIABLE) {
+        return Ok(named.into());
+    }
+    let built = env::current_exe().ok().and_then(|test| {
+        let folder = test.parent()?.parent()?;
+        Some(folder.join("mesos-xdns"))
+    });
+    built
+        .filter(|path| path.is_file())
+        .ok_or_else(|| "needs the daemon: cargo build --package dns-userspace".to_owned())
+}
+
+/// Starts the daemon in a namespace and waits until it serves.
+///
+/// # Errors
+///
+/// It ends or stays silent; the error carries its log.
+pub fn start(host: &Netns, configuration: &Path) -> Result<Process> {
+    let binary = binary().map_err(anyhow::Error::msg)?;
+    let mut command = host.command(binary);
+    command.arg("run").arg("--config").arg(configuration);
+    let mut process = Process::start("mesos-xdns", &mut command)?;
+    process
+        .wait_for(" ready", START)
+        .with_context(|| format!("with {}", configuration.display()))?;
+    Ok(process)
+}
