@@ -3,7 +3,6 @@
 //! The servers run on hosts of a network of their own, from the files that the document shows.
 
 #![expect(
-    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]
