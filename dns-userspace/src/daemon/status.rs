@@ -75,6 +75,8 @@ pub struct Xdp {
     pub capacity: u64,
     /// Names left to user space because the maps are full.
     pub left_out: u64,
+    /// Changes written to the maps since the start.
+    pub updates: u64,
     /// Packets answered.
     pub answered: u64,
     /// Packets passed up.
@@ -150,6 +152,7 @@ impl Xdp {
             names: occupancy.names as u64,
             capacity: occupancy.capacity as u64,
             left_out: occupancy.left_out as u64,
+            updates: occupancy.updates,
             answered: sum(true),
             passed: sum(false),
             verdicts: counters

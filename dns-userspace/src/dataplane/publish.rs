@@ -31,6 +31,8 @@ pub struct Occupancy {
     pub left_out: usize,
     /// Names left to user space because another has their hash.
     pub collisions: usize,
+    /// Changes of the index and of the zones' denials since the start.
+    pub updates: u64,
 }
 
 /// Keeps the maps equal to the snapshot that was published last.
@@ -184,6 +186,7 @@ impl Publisher {
                 Err(map_error(error))
             };
         }
+        self.occupancy.updates += 1;
         self.published.insert(hash, fresh);
         if let Some(before) = before {
             self.slots
@@ -216,6 +219,7 @@ impl Publisher {
             return Ok(());
         }
         self.index.remove(&hash).map_err(map_error)?;
+        self.occupancy.updates += 1;
         self.published.remove(&hash);
         self.slots
             .give_back(before.reference, usize::from(before.octets));
@@ -241,6 +245,7 @@ impl Publisher {
             }
             self.zones
                 .store(index, fresh.map_or(0, |fresh| fresh.reference));
+            self.occupancy.updates += 1;
             if let Some(before) = before {
                 self.slots
                     .give_back(before.reference, usize::from(before.octets));
