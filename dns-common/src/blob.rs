@@ -43,6 +43,11 @@ pub mod flags {
     pub const OPAQUE: u8 = 2;
     /// Only a rendezvous for what lies below; a question for the name itself goes up.
     pub const PASS: u8 = 4;
+    /// On the SOA of a zone: every name of the zone is in the index, so that a name which is not
+    /// found does not exist.
+    pub const DENIES_NAMES: u8 = 8;
+    /// On the SOA of a zone: an SRV question for a name that does not exist gets NOERROR.
+    pub const EVERY_SERVICE: u8 = 16;
 }
 
 /// Reads one blob.
@@ -180,9 +185,6 @@ pub struct Entry {
 pub mod entry_flags {
     /// The answer is larger than any datagram: only its type is listed.
     pub const UNFIT: u8 = 1;
-    /// The tail is only additional data and may be left out where it does not fit
-    /// (RFC 2181, section 9).
-    pub const TAIL_OPTIONAL: u8 = 2;
 }
 
 const _: () = assert!(size_of::<Entry>() == ENTRY_OCTETS as usize);

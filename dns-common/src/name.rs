@@ -42,6 +42,17 @@ pub const fn first_mark(marks: u64) -> (u32, u64) {
     (count as u32, before)
 }
 
+/// A mask of the first `octets` octets of a word; of all if there are more than eight.
+#[inline(always)]
+#[must_use]
+pub const fn first_octets(octets: u32) -> u64 {
+    if octets >= WORD {
+        u64::MAX
+    } else {
+        (1u64 << (octets.wrapping_mul(8) & 63)).wrapping_sub(1)
+    }
+}
+
 /// The keyed hash of a folded owner name, taken word by word. The last word holds the root label
 /// and is filled up with zeros.
 ///

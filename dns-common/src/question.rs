@@ -20,8 +20,6 @@ pub struct Question {
     /// Octets of the name in wire form, the root label included. The name has not been walked:
     /// only a comparison with a stored name shows that its labels are sound.
     pub name_octets: u32,
-    /// Octets of the name's last word that belong to the name, as a mask.
-    pub last_mask: u64,
     /// Keyed hash of the folded name.
     pub hash: u64,
     /// Type asked.
@@ -90,7 +88,6 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
     let mut sum = 0u64;
     let mut at = HEADER_OCTETS;
     let mut name_octets = 0;
-    let mut last_mask = 0;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
         let word = window(message, at, octets)?;
@@ -103,7 +100,6 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
                 .wrapping_sub(HEADER_OCTETS)
                 .wrapping_add(before_root)
                 .wrapping_add(1);
-            last_mask = mask;
             break;
         }
         hasher.push(name::fold(word));
@@ -139,7 +135,6 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
         id,
         flags: header_flags,
         name_octets,
-        last_mask,
         hash: hasher.finish(),
         rtype: (type_and_class as u16).swap_bytes(),
         end,

@@ -67,8 +67,6 @@ struct Plan<B> {
     /// Stands before the tail if it is not zero: the owner that a shared SOA lacks.
     tail_owner: u32,
     tail: Piece,
-    /// Whether the tail is additional data only and may be left out.
-    tail_optional: bool,
 }
 
 impl<B> Plan<B> {
@@ -100,9 +98,13 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Verdict {
 #[inline(always)]
 fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdict, Verdict> {
     let question = question::read(message, table.seed())?;
-    let blob = table.find(question.hash).ok_or(Verdict::Miss)?;
-    let head = compare(message, &question, &blob)?;
-    let mut plan = plan(message, table, &question, blob, head)?;
+    let mut plan = match table.find(question.hash) {
+        Some(blob) => {
+            let head = compare(message, HEADER_OCTETS, question.name_octets, &blob)?;
+            plan(message, table, &question, blob, head)?
+        }
+        None => deny_name(message, table, &question)?,
+    };
     let octets = fit(table, &question, &mut plan)?;
     plan.blur(message);
 
@@ -117,39 +119,99 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
     Ok(Verdict::of_response(plan.verdict))
 }
 
-/// Compares the whole name: an equal hash proves nothing. Equality with a stored name, which is
-/// well formed, also proves that the labels of the question are.
+/// Compares the name of `octets` octets at `start` with that of the blob, whole: an equal hash
+/// proves nothing. Equality with a stored name, which is well formed, also proves that the labels
+/// of the question are.
 #[inline(always)]
 fn compare<M: Message, B: Blob>(
     message: &M,
-    question: &Question,
+    start: u32,
+    octets: u32,
     blob: &B,
 ) -> Result<Head, Verdict> {
     let head = Head::from_bits(blob.load_u64(0).ok_or(Verdict::Collision)?);
-    if head.name_octets() != question.name_octets {
+    if head.name_octets() != octets {
         return Err(Verdict::Collision);
     }
-    let octets = message.octets();
-    let mut at = 0u32;
+    let message_octets = message.octets();
+    let mut left = octets;
+    let mut at = message.bound(start);
+    let mut stored_at = blob::NAME_AT;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let left = question.name_octets.wrapping_sub(at);
-        let mut word = window(message, HEADER_OCTETS.wrapping_add(at), octets)?;
-        if left <= name::WORD {
-            word &= question.last_mask;
-        }
-        let stored = blob
-            .load_u64(blob::NAME_AT.wrapping_add(at))
-            .ok_or(Verdict::Collision)?;
+        let word = window(message, at, message_octets)? & name::first_octets(left);
+        let stored = blob.load_u64(stored_at).ok_or(Verdict::Collision)?;
         if name::fold(word) != stored {
             return Err(Verdict::Collision);
         }
         if left <= name::WORD {
             return Ok(head);
         }
-        at = at.wrapping_add(name::WORD);
+        at = message.bound(at.wrapping_add(name::WORD));
+        stored_at = message.bound(stored_at.wrapping_add(name::WORD));
+        left = left.wrapping_sub(name::WORD);
     }
     Err(Verdict::Collision)
+}
+
+/// Denies a name that is not in the index, on the word of its closest encloser: the nearest
+/// ancestor that exists (RFC 4592, section 3.3.1).
+#[inline(always)]
+fn deny_name<M: Message, T: Table>(
+    message: &M,
+    table: &T,
+    question: &Question,
+) -> Result<Plan<T::Blob>, Verdict> {
+    /// Labels that are taken off the name; deeper names go up.
+    const MAX_LABELS: u32 = 8;
+    if is_special(question.rtype) {
+        return Err(Verdict::MetaType);
+    }
+    let end = HEADER_OCTETS.wrapping_add(question.name_octets);
+    let mut at = HEADER_OCTETS;
+    for _ in 0..MAX_LABELS {
+        let label = message.load_u32(at).ok_or(Verdict::Malformed)?;
+        let octets = label & 0xff;
+        // mesos-dns takes labels that start with an asterisk out of the question.
+        if octets == 0 || octets > 63 || (label >> 8) & 0xff == u32::from(b'*') {
+            return Err(Verdict::Miss);
+        }
+        at = message.bound(at.wrapping_add(octets).wrapping_add(1));
+        if at >= end {
+            return Err(Verdict::Malformed);
+        }
+        let left = end.wrapping_sub(at);
+        if let Some(blob) = table.find(hash_at(message, at, left, table.seed())?) {
+            let at = message.blur(at);
+            let head = compare(message, at, message.blur(left), &blob)?;
+            if head.flags() & blob::flags::OPAQUE != 0 {
+                return Err(Verdict::Miss);
+            }
+            let owner = at.wrapping_add(head.apex_offset());
+            return denial(table, question, head, owner, Verdict::NxDomain);
+        }
+    }
+    Err(Verdict::Miss)
+}
+
+/// The hash of the name of `octets` octets at `start`.
+#[inline(always)]
+fn hash_at<M: Message>(message: &M, start: u32, octets: u32, seed: u64) -> Result<u64, Verdict> {
+    let mut hasher = name::Hasher::new(seed);
+    let mut at = message.bound(start);
+    let mut left = octets;
+    // Bounded by the longest name.
+    for _ in 0..name::MAX_WORDS {
+        let word = window(message, at, message.octets())?;
+        left = message.blur(left);
+        hasher.push(name::fold(word & name::first_octets(left)));
+        if left <= name::WORD {
+            return Ok(hasher.finish());
+        }
+        at = message.bound(at.wrapping_add(name::WORD));
+        left = left.wrapping_sub(name::WORD);
+    }
+    Err(Verdict::Malformed)
 }
 
 /// Chooses the answer.
@@ -248,7 +310,6 @@ fn answer<B: Blob>(
             from: tail_at,
             octets: u32::from(entry.tail_octets),
         },
-        tail_optional: entry.flags & entry_flags::TAIL_OPTIONAL != 0,
     })
 }
 
@@ -267,11 +328,22 @@ fn denial<T: Table>(
         .load_u64(blob::NAME_AT.wrapping_add(8))
         .ok_or(Verdict::Miss)?;
     let entry = Entry::from_words(low, high);
+    let zone_flags = Head::from_bits(blob.load_u64(0).ok_or(Verdict::Miss)?).flags();
+    let mut response = response_flags(question, head);
+    if verdict as u32 == Verdict::NxDomain as u32 {
+        if zone_flags & blob::flags::DENIES_NAMES == 0 {
+            return Err(Verdict::Miss);
+        }
+        // mesos-dns says of any service that it exists, without records.
+        if question.rtype != rtype::SRV || zone_flags & blob::flags::EVERY_SERVICE == 0 {
+            response |= u32::from(flags::NXDOMAIN);
+        }
+    }
     let none = Piece { from: 0, octets: 0 };
     Ok(Plan {
         blob,
         verdict: verdict as u32,
-        flags: response_flags(question, head),
+        flags: response,
         counts: 1 << 8,
         head: none,
         rotating: none,
@@ -280,7 +352,6 @@ fn denial<T: Table>(
             from: u32::from(entry.body_at),
             octets: u32::from(entry.tail_octets),
         },
-        tail_optional: false,
     })
 }
 
@@ -315,12 +386,8 @@ fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Re
     if octets <= limit {
         return Ok(octets);
     }
-    if plan.tail_optional && needed <= limit {
-        plan.tail.octets = 0;
-        plan.counts &= 0xffff;
-        return Ok(needed);
-    }
-    if !table.truncates() {
+    if needed <= limit || plan.head.octets != 0 || !table.truncates() {
+        // Some of it may still fit: more than finished answers can say.
         return Err(Verdict::TooBig);
     }
     // Required data is missing: TC, and no part of an RRset (RFC 2181, section 9).

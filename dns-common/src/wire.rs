@@ -37,6 +37,8 @@ pub mod flags {
 pub mod rtype {
     /// The class of the Internet.
     pub const CLASS_IN: u16 = 1;
+    /// Service location (RFC 2782).
+    pub const SRV: u16 = 33;
     /// Delegation signer: a question for the parent's side of a cut (RFC 4035, section 3.1.4.1).
     pub const DS: u16 = 43;
     /// EDNS pseudo record.

@@ -183,6 +183,12 @@ fn the_kernel_says_what_user_space_says() {
     );
     let counted: u64 = xdp.counters().iter().map(|(_, count)| count).sum();
     assert_eq!(counted, u64::from(questions));
+    for (verdict, count) in xdp.counters() {
+        assert!(
+            count > 0 || !verdict.is_response(),
+            "no question led to {verdict:?}"
+        );
+    }
     let broken = xdp
         .counters()
         .iter()

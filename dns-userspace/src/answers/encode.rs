@@ -4,13 +4,11 @@
 use dns_common::blob::{self, Entry, Head, entry_flags, flags};
 use dns_common::wire;
 
-use super::resolve::{Rcode, Resolution, resolve};
+use super::message::{Layout, lay_out};
+use super::query::Query;
+use super::resolve::{Rcode, resolve};
 use crate::zones::node::Encoder;
-use crate::zones::{Name, Node, Rdata, Rrset, Rtype, Snapshot, Zone};
-
-/// Octets of a record before its RDATA when its owner is a pointer: owner, type, class, TTL,
-/// RDLENGTH.
-const RECORD_OCTETS: usize = 12;
+use crate::zones::{Node, Rrset, Rtype, Snapshot, Zone};
 
 /// Encodes nodes as blobs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,27 +28,17 @@ impl Encoder for BlobEncoder {
     }
 }
 
-/// The finished answers of a node; `None` where the name must be left to [`resolve`] in full.
+/// The finished answers of a node.
 #[must_use]
 pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     let zone = snapshot.zone(node.zone())?;
     let owner = node.owner().wire();
-    if has_zero_octet(node.owner()) {
-        return None;
-    }
-    let mut directory: Vec<Entry> = Vec::new();
-    let mut bodies: Vec<u8> = Vec::new();
     let governed = node.is_occluded() || node.is_cut() || node.is_wildcard();
-    if !governed {
-        for rrset in node.rrsets() {
-            let (entry, body) = finish(snapshot, node, rrset.rtype());
-            place(&mut directory, &mut bodies, entry, &body);
-        }
-        if node.rrset(Rtype::CNAME).is_some() {
-            // An alias has an answer to every type; where it leads is for `resolve` to find.
-            directory.push(unfit(Rtype(blob::ANY_OTHER_TYPE)));
-        }
-    }
+    let mut answers = if governed {
+        Vec::new()
+    } else {
+        finish_all(snapshot, node)
+    };
     let mut blob_flags = 0;
     if zone.recursion_available {
         blob_flags |= flags::RA;
@@ -58,14 +46,28 @@ pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     if governed {
         blob_flags |= flags::PASS | flags::OPAQUE;
     }
-    let head = Head::new(
-        u8::try_from(owner.len()).ok()?,
-        u8::try_from(directory.len()).ok()?,
-        node.zone().0,
-        blob_flags,
-        u8::try_from(owner.len().checked_sub(zone.apex.wire().len())?).ok()?,
-    );
-    assemble(head, owner, &mut directory, &bodies)
+    loop {
+        let head = Head::new(
+            u8::try_from(owner.len()).ok()?,
+            u8::try_from(answers.len()).ok()?,
+            node.zone().0,
+            blob_flags,
+            u8::try_from(owner.len().checked_sub(zone.apex.wire().len())?).ok()?,
+        );
+        if let Some(blob) = assemble(head, owner, &answers) {
+            return Some(blob);
+        }
+        // The largest answer goes the slow way, that the others need not.
+        match answers.iter_mut().max_by_key(|one| one.body.len()) {
+            Some(largest) if !largest.body.is_empty() => {
+                *largest = Finished::unfit(Rtype(largest.entry.rtype));
+            }
+            _ => {
+                answers.clear();
+                blob_flags |= flags::PASS;
+            }
+        }
+    }
 }
 
 /// The blob of the SOA that denies names and types of `zone`: see [`dns_common::Table::soa`].
@@ -73,160 +75,194 @@ pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
 pub fn encode_denial(zone: &Zone) -> Option<Box<[u8]>> {
     let mut body = Vec::new();
     for data in zone.negative_soa().data() {
-        write_record(&mut body, Rtype::SOA, zone.negative_ttl(), data);
+        body.extend_from_slice(&Rtype::SOA.0.to_be_bytes());
+        body.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
+        body.extend_from_slice(&zone.negative_ttl().to_be_bytes());
+        let mut rdata = Vec::new();
+        data.write(&mut rdata);
+        body.extend_from_slice(&u16::try_from(rdata.len()).ok()?.to_be_bytes());
+        body.extend_from_slice(&rdata);
     }
     // The owner depends on the question and is not stored.
-    let tail = body.get(2..)?;
     let entry = Entry {
         rtype: Rtype::SOA.0,
         authorities: 1,
-        tail_octets: u16::try_from(tail.len()).ok()?,
+        tail_octets: u16::try_from(body.len()).ok()?,
         ..Entry::default()
     };
-    assemble(Head::new(0, 1, 0, 0, 0), &[], &mut [entry], tail)
+    let mut zone_flags = 0;
+    if !zone.has_wildcards {
+        zone_flags |= flags::DENIES_NAMES;
+    }
+    if zone.unknown_srv_is_nodata {
+        zone_flags |= flags::EVERY_SERVICE;
+    }
+    let finished = Finished {
+        entry,
+        starts: Vec::new(),
+        body,
+    };
+    assemble(Head::new(0, 1, 0, zone_flags, 0), &[], &[finished])
 }
 
-/// Whether an octet of a label is zero: the responder takes the first zero for the root.
-fn has_zero_octet(name: &Name) -> bool {
-    name.labels().any(|label| label.contains(&0))
+/// The answer to one type, before it has its place in the blob.
+struct Finished {
+    entry: Entry,
+    /// Where each rotating record starts, relative to the first, if they differ in size.
+    starts: Vec<u16>,
+    body: Vec<u8>,
 }
 
-/// Appends a body and, where the records differ in size, the list of starts before it.
-fn place(directory: &mut Vec<Entry>, bodies: &mut Vec<u8>, mut entry: Entry, body: &Body) {
-    if entry.rotating > 1 && entry.stride == 0 {
-        for start in &body.starts {
-            bodies.extend_from_slice(&start.to_le_bytes());
+impl Finished {
+    /// Only says that the type exists: its answer goes the slow way.
+    fn unfit(rtype: Rtype) -> Self {
+        let entry = Entry {
+            rtype: rtype.0,
+            flags: entry_flags::UNFIT,
+            ..Entry::default()
+        };
+        Self {
+            entry,
+            starts: Vec::new(),
+            body: Vec::new(),
         }
     }
-    match u16::try_from(bodies.len()) {
-        Ok(at) => entry.body_at = at,
-        Err(_) => entry = unfit(Rtype(entry.rtype)),
-    }
-    bodies.extend_from_slice(&body.octets);
-    directory.push(entry);
 }
 
-/// Puts the parts one behind the other. `body_at` of each entry, relative so far, becomes relative
-/// to the blob.
-fn assemble(head: Head, owner: &[u8], directory: &mut [Entry], bodies: &[u8]) -> Option<Box<[u8]>> {
+/// Puts the parts one behind the other; `None` if they do not fit.
+fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>> {
     let directory_at = usize::try_from(head.directory_at()).ok()?;
-    let bodies_at = directory_at + directory.len() * blob::ENTRY_OCTETS as usize;
-    if directory.len() > blob::MAX_ENTRIES as usize
-        || bodies_at + bodies.len() > blob::MAX_OCTETS as usize
-    {
+    let mut at = directory_at + answers.len() * blob::ENTRY_OCTETS as usize;
+    if answers.len() > blob::MAX_ENTRIES as usize {
         return None;
     }
-    let mut octets = Vec::with_capacity(bodies_at + bodies.len() + 8);
+    let mut octets = Vec::with_capacity(at);
     octets.extend_from_slice(&head.get().to_le_bytes());
     octets.extend_from_slice(owner);
     octets.resize(directory_at, 0);
-    for entry in directory {
-        entry.body_at += u16::try_from(bodies_at).ok()?;
+    for one in answers {
+        at += 2 * one.starts.len();
+        let entry = Entry {
+            body_at: u16::try_from(at).ok()?,
+            ..one.entry
+        };
         let (low, high) = entry.words();
         octets.extend_from_slice(&low.to_le_bytes());
         octets.extend_from_slice(&high.to_le_bytes());
+        at += one.body.len();
     }
-    octets.extend_from_slice(bodies);
+    for one in answers {
+        for start in &one.starts {
+            octets.extend_from_slice(&start.to_le_bytes());
+        }
+        octets.extend_from_slice(&one.body);
+    }
     octets.resize(octets.len().next_multiple_of(8), 0);
-    Some(octets.into_boxed_slice())
+    (octets.len() <= blob::MAX_OCTETS as usize).then(|| octets.into_boxed_slice())
 }
 
-/// A finished body, before it has its place in the blob.
-#[derive(Default)]
-struct Body {
-    octets: Vec<u8>,
-    /// Where each rotating record starts, relative to the first.
-    starts: Vec<u16>,
-}
-
-/// An entry that only says that the type exists: its answer goes the slow way.
-fn unfit(rtype: Rtype) -> Entry {
-    Entry {
-        rtype: rtype.0,
-        flags: entry_flags::UNFIT,
-        ..Entry::default()
+/// The answers to every type that a node has something to say to.
+fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
+    let mut rtypes: Vec<Rtype> = node.rrsets().iter().map(Rrset::rtype).collect();
+    let is_alias = rtypes.contains(&Rtype::CNAME);
+    if is_alias {
+        rtypes.extend([Rtype::A, Rtype::AAAA]);
     }
+    let mut answers: Vec<Finished> = rtypes
+        .into_iter()
+        .map(|rtype| finish(snapshot, node, rtype).unwrap_or_else(|| Finished::unfit(rtype)))
+        .collect();
+    if is_alias {
+        // An alias has an answer to every type; where it leads is for `resolve` to find.
+        answers.push(Finished::unfit(Rtype(blob::ANY_OTHER_TYPE)));
+    }
+    answers
 }
 
-/// The answer to a question for `rtype` at `node`.
-fn finish(snapshot: &Snapshot, node: &Node, rtype: Rtype) -> (Entry, Body) {
-    let Some(resolution) = resolve(snapshot, node.owner(), rtype) else {
-        return (unfit(rtype), Body::default());
-    };
-    finish_own(node, rtype, &resolution).unwrap_or_else(|| (unfit(rtype), Body::default()))
-}
-
-/// The answer if it is the node's own RRset and nothing else: then it changes only with the node.
-fn finish_own(node: &Node, rtype: Rtype, resolution: &Resolution<'_>) -> Option<(Entry, Body)> {
-    let own = node.rrset(rtype)?;
-    let is_own = resolution.rcode == Rcode::NOERROR
+/// The answer to a question for `rtype`, if it changes only when the node or the addresses of a
+/// name in its records do, and if a datagram can hold it.
+fn finish(snapshot: &Snapshot, node: &Node, rtype: Rtype) -> Option<Finished> {
+    let resolution = resolve(snapshot, node.owner(), rtype)?;
+    let plain = resolution.rcode == Rcode::NOERROR
         && resolution.authoritative
-        && resolution.answer.len() == 1
         && resolution.authority.is_empty()
-        && resolution.additional.is_empty()
-        && resolution
-            .answer
-            .iter()
-            .all(|one| one.owner == *node.owner() && *one.rrset == *own);
-    if !is_own || !stands_alone(rtype) {
+        && !resolution.needs_additional
+        && resolution.extended_error.is_none();
+    let (last, first) = resolution.answer.split_last()?;
+    // One alias at most: of a longer chain the ends would not be told of a change between them.
+    if !plain || first.len() > 1 || first.iter().any(|one| one.rrset.data().len() != 1) {
         return None;
     }
-    finish_rrset(own)
-}
-
-/// Whether an answer of this type never brings records of other names along.
-fn stands_alone(rtype: Rtype) -> bool {
-    ![Rtype::SRV, Rtype::NS, Rtype::CNAME, Rtype::DNAME].contains(&rtype)
-}
-
-fn finish_rrset(rrset: &Rrset) -> Option<(Entry, Body)> {
-    let mut octets = Vec::new();
-    let mut starts = Vec::with_capacity(rrset.data().len());
-    for data in rrset.data() {
-        starts.push(u16::try_from(octets.len()).ok()?);
-        write_record(&mut octets, rrset.rtype(), rrset.ttl(), data);
-    }
-    let least = (wire::HEADER_OCTETS + 5) as usize;
-    if octets.len() + least > wire::MAX_UDP_OCTETS as usize {
+    let mut question = node.owner().wire().to_vec();
+    question.extend_from_slice(&rtype.0.to_be_bytes());
+    question.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
+    let query = Query {
+        id: 0,
+        flags: 0,
+        question: &question,
+        name: node.owner().clone(),
+        rtype,
+        class: wire::rtype::CLASS_IN,
+        edns: None,
+    };
+    let layout = lay_out(&query, &resolution);
+    if layout.octets.len() > wire::MAX_UDP_OCTETS as usize {
         return None;
     }
-    let rotating = u8::try_from(rrset.data().len()).ok()?;
-    let rotating_octets = u16::try_from(octets.len()).ok()?;
+    cut(rtype, &layout, first.len(), last.rrset.data().len())
+}
+
+/// Cuts a response into the part before the last RRset of its answer section, that RRset, and what
+/// follows.
+fn cut(rtype: Rtype, layout: &Layout, before: usize, rotating: usize) -> Option<Finished> {
+    let start = |record: usize| layout.starts.get(record).copied();
+    let piece = |from: usize, to: usize| layout.octets.get(start(from)?..start(to)?);
+    let records = layout.starts.len().checked_sub(1)?;
+    let head = piece(0, before)?;
+    let turning = piece(before, before + rotating)?;
+    let tail = piece(before + rotating, records)?;
+    let mut starts = Vec::with_capacity(rotating);
+    for record in before..before + rotating {
+        starts.push(u16::try_from(start(record)?.checked_sub(start(before)?)?).ok()?);
+    }
     let stride = starts.get(1).copied().unwrap_or(0);
+    let rotating_octets = u16::try_from(turning.len()).ok()?;
+    let count = u8::try_from(rotating).ok()?;
     let is_even = (0u16..)
         .zip(&starts)
-        .all(|(i, start)| i.checked_mul(stride) == Some(*start));
-    let is_even = is_even && rotating_octets == u16::from(rotating).checked_mul(stride)?;
-    if rotating > 1 {
-        octets.extend_from_within(..);
-    }
-    let entry = Entry {
-        rtype: rrset.rtype().0,
-        answers: rotating,
-        rotating,
-        rotating_octets,
-        stride: if is_even {
-            u8::try_from(stride).unwrap_or(0)
-        } else {
-            0
-        },
-        ..Entry::default()
+        .all(|(i, at)| i.checked_mul(stride) == Some(*at))
+        && u16::from(count).checked_mul(stride) == Some(rotating_octets);
+    let stride = if is_even {
+        u8::try_from(stride).unwrap_or(0)
+    } else {
+        0
     };
-    Some((entry, Body { octets, starts }))
-}
-
-/// Writes a record whose owner is the name asked.
-fn write_record(out: &mut Vec<u8>, rtype: Rtype, ttl: u32, data: &Rdata) {
-    let start = out.len();
-    out.extend_from_slice(&wire::POINTER_TO_QUESTION.to_be_bytes());
-    out.extend_from_slice(&rtype.0.to_be_bytes());
-    out.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
-    out.extend_from_slice(&ttl.to_be_bytes());
-    out.extend_from_slice(&[0, 0]);
-    data.write(out);
-    let octets = out.len().saturating_sub(start + RECORD_OCTETS);
-    if let Some(slot) = out.get_mut(start + RECORD_OCTETS - 2..start + RECORD_OCTETS) {
-        // No RDATA of ours comes near 65,535 octets: names and strings are bounded.
-        slot.copy_from_slice(&u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes());
+    let [answers, authorities, additionals] = layout.counts;
+    let mut body = head.to_vec();
+    body.extend_from_slice(turning);
+    if count > 1 {
+        body.extend_from_slice(turning);
     }
+    body.extend_from_slice(tail);
+    let entry = Entry {
+        rtype: rtype.0,
+        answers: u8::try_from(answers).ok()?,
+        authorities: u8::try_from(authorities).ok()?,
+        additionals: u8::try_from(additionals).ok()?,
+        rotating: count,
+        head_octets: u16::try_from(head.len()).ok()?,
+        body_at: 0,
+        rotating_octets,
+        tail_octets: u16::try_from(tail.len()).ok()?,
+        stride,
+        flags: 0,
+    };
+    if count < 2 || stride != 0 {
+        starts.clear();
+    }
+    Some(Finished {
+        entry,
+        starts,
+        body,
+    })
 }

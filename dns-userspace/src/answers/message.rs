@@ -93,6 +93,42 @@ pub fn write_header(id: u16, flags: u16, rcode: Rcode) -> Vec<u8> {
     out
 }
 
+/// A response laid out without regard to size, to be cut into finished answers.
+pub(super) struct Layout {
+    /// The message; the header's id, flags and counts are not set.
+    pub(super) octets: Vec<u8>,
+    /// Where each record starts, and where the last one ends.
+    pub(super) starts: Vec<usize>,
+    /// Records in the answer, authority and additional section.
+    pub(super) counts: [u16; 3],
+}
+
+/// Lays out the response to `query`, its RRsets not rotated.
+pub(super) fn lay_out<'r>(query: &'r Query<'_>, resolution: &'r Resolution<'_>) -> Layout {
+    let size = Size {
+        limit: usize::from(u16::MAX),
+        sets_truncate_bit: true,
+        edns_size: 0,
+    };
+    let mut writer = Writer::new(query, resolution, size);
+    let sections = [
+        (Section::Answer, &resolution.answer),
+        (Section::Authority, &resolution.authority),
+        (Section::Additional, &resolution.additional),
+    ];
+    for (section, entries) in sections {
+        for entry in entries {
+            writer.add(section, entry, 0);
+        }
+    }
+    writer.starts.push(writer.out.len());
+    Layout {
+        octets: writer.out,
+        starts: writer.starts,
+        counts: writer.counts,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Section {
     Answer,
@@ -111,6 +147,8 @@ struct Writer<'r> {
     offsets: HashMap<&'r [u8], u16>,
     /// What was noted since the last RRset that stays.
     noted: Vec<&'r [u8]>,
+    /// Where each record starts.
+    starts: Vec<usize>,
 }
 
 impl<'r> Writer<'r> {
@@ -132,6 +170,7 @@ impl<'r> Writer<'r> {
             counts: [0; 3],
             offsets: HashMap::new(),
             noted: Vec::new(),
+            starts: Vec::new(),
         };
         writer.note_name(&query.name, HEADER_OCTETS);
         writer.noted.clear();
@@ -183,6 +222,7 @@ impl<'r> Writer<'r> {
     }
 
     fn add_record(&mut self, owner: &'r Name, rrset: &Rrset, data: &'r Rdata) {
+        self.starts.push(self.out.len());
         self.add_name(owner);
         self.push_u16(rrset.rtype().0);
         self.push_u16(CLASS_IN);
@@ -191,7 +231,13 @@ impl<'r> Writer<'r> {
         self.push_u16(0);
         let start = self.out.len();
         data.write(&mut self.out);
-        // Names in RDATA are whole, but names after them may point at them.
+        // Names in RDATA are whole, but names after them may point at them; not where records
+        // change places, so that an answer is the same octets in any rotation.
+        if rrset.data().len() > 1 {
+            let length = u16::try_from(self.out.len() - start).unwrap_or(u16::MAX);
+            set_u16(&mut self.out, length_at, length);
+            return;
+        }
         match data {
             Rdata::Srv(_, _, _, target) => self.note_name(target, start + 6),
             Rdata::Cname(target)

@@ -18,6 +18,8 @@ use super::slots::Slots;
 use crate::zones::hash::owner_hash;
 use crate::zones::{Diff, Node, Snapshot};
 
+/// Where a blob has its flags.
+const FLAGS_AT: usize = 3;
 const WORDS_PER_SLOT: usize = blob::SLOT_OCTETS as usize / 8;
 
 /// What is in the maps.
@@ -61,6 +63,7 @@ struct Published {
 enum Missing {
     Full,
     Collision,
+    Unfinished,
 }
 
 impl Publisher {
@@ -116,7 +119,11 @@ impl Publisher {
             .values()
             .filter(|one| **one == Missing::Full)
             .count();
-        self.occupancy.collisions = self.missing.len() - self.occupancy.left_out;
+        self.occupancy.collisions = self
+            .missing
+            .values()
+            .filter(|one| **one == Missing::Collision)
+            .count();
         if self.occupancy.left_out > 0 && !was_full {
             warn!(
                 left_out = self.occupancy.left_out,
@@ -163,7 +170,9 @@ impl Publisher {
             return Ok(());
         }
         let Some(octets) = node.blob() else {
-            return self.remove(node);
+            self.remove(node)?;
+            self.missing.insert(owner.into(), Missing::Unfinished);
+            return Ok(());
         };
         if before.is_none() && self.published.len() >= self.capacity {
             self.missing.insert(owner.into(), Missing::Full);
@@ -229,9 +238,17 @@ impl Publisher {
     /// Publishes the SOA of each zone that may deny.
     fn write_denials(&mut self, snapshot: &Snapshot) {
         for index in 0..blob::MAX_ZONES as usize {
-            let wanted = u8::try_from(index)
-                .ok()
-                .and_then(|index| snapshot.denial(crate::zones::ZoneIndex(index)));
+            let wanted = u8::try_from(index).ok().and_then(|index| {
+                let mut octets = snapshot.denial(crate::zones::ZoneIndex(index))?.to_vec();
+                if !self.missing.is_empty()
+                    && let Some(flags) = octets.get_mut(FLAGS_AT)
+                {
+                    // A name that is missing in the index must not be denied.
+                    *flags &= !blob::flags::DENIES_NAMES;
+                }
+                Some(octets)
+            });
+            let wanted = wanted.as_deref();
             let before = self.denials.get(index).copied().flatten();
             if let (Some(before), Some(octets)) = (before, wanted)
                 && usize::from(before.octets) == octets.len()

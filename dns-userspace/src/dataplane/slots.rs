@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn slots_never_overlap_nor_cross_a_page() {
-        let mut slots = Slots::new(40);
+        let mut slots = Slots::new(400);
         let mut owner: HashMap<u64, u64> = HashMap::new();
         let mut taken = 0;
         for octets in (1..=4096).step_by(61).cycle() {
@@ -105,7 +105,7 @@ mod tests {
                 assert_eq!(owner.insert(unit, reference), None);
             }
         }
-        assert!(taken > 60);
+        assert!(taken > 500, "{taken}");
     }
 
     #[test]

@@ -60,9 +60,10 @@ impl Diff {
     /// The names that have other addresses than before, or came or went with some.
     pub(super) fn names_with_changed_addresses(&self) -> impl Iterator<Item = &Name> {
         let same = |before: &Node, after: &Node| {
-            [Rtype::A, Rtype::AAAA]
-                .into_iter()
-                .all(|rtype| before.rrset(rtype) == after.rrset(rtype))
+            before.is_occluded() == after.is_occluded()
+                && [Rtype::A, Rtype::AAAA]
+                    .into_iter()
+                    .all(|rtype| before.rrset(rtype) == after.rrset(rtype))
         };
         let changed = self.changed.iter();
         let changed = changed.filter(move |change| !same(&change.before, &change.after));

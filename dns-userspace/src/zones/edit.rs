@@ -320,11 +320,23 @@ impl Editor {
             }
             return;
         }
+        if name.labels().any(|label| label == b"*") {
+            self.note_wildcard(zone);
+        }
         if before.is_none() {
             self.adopt(zone, name);
         }
         self.write(zone, name, rrsets, false, before.as_ref());
         self.hide_or_show_below(zone, name, before.as_deref());
+    }
+
+    fn note_wildcard(&mut self, index: ZoneIndex) {
+        if let Some(zone) = self.zones.get_mut(usize::from(index.0))
+            && !zone.has_wildcards
+        {
+            Arc::make_mut(zone).has_wildcards = true;
+            self.zones_touched = true;
+        }
     }
 
     /// Writes the apex of `zone`: `rrsets` without a SOA, and the zone's own SOA and NS.
@@ -534,7 +546,7 @@ impl Editor {
 fn targets(rrsets: &[Rrset]) -> impl Iterator<Item = &Name> {
     let data = rrsets.iter().flat_map(Rrset::data);
     data.filter_map(|data| match data {
-        Rdata::Srv(_, _, _, target) | Rdata::Ns(target) => Some(target),
+        Rdata::Srv(_, _, _, target) | Rdata::Ns(target) | Rdata::Cname(target) => Some(target),
         _ => None,
     })
 }

@@ -36,6 +36,9 @@ pub struct Zone {
     pub alias_to_nothing_is_nodata: bool,
     /// Each `.*` in the question is removed before the look-up, as mesos-dns does.
     pub ignores_stars: bool,
+    /// Whether a name with the label `*` was ever in the content, so that a name which is not found
+    /// may still have an answer (RFC 4592). Kept by the [`Editor`](super::Editor).
+    pub has_wildcards: bool,
     /// Whether the content is known. Until then a name that is not found is SERVFAIL, never
     /// NXDOMAIN.
     pub complete: bool,
@@ -56,6 +59,7 @@ impl Zone {
             unknown_srv_is_nodata: false,
             alias_to_nothing_is_nodata: false,
             ignores_stars: false,
+            has_wildcards: false,
             complete: false,
         }
     }
