@@ -9,7 +9,8 @@ use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
 use super::table::Table;
 use super::{
-    Diff, Encoder, MAX_ZONES, Name, Node, Rdata, Rrset, Rtype, Snapshot, Zone, ZoneIndex, serial,
+    Diff, Encoder, MAX_ZONES, Name, NameError, Node, Rdata, Rrset, Rtype, Snapshot, Zone,
+    ZoneIndex, serial,
 };
 
 /// Why content was not taken.
@@ -24,6 +25,12 @@ pub enum EditError {
     /// No zone has this apex.
     #[error("no zone {0} is served")]
     NoSuchZone(Name),
+    /// A zone that comes later has names already, in another zone.
+    #[error("zone {0} has names in another zone")]
+    Inhabited(Name),
+    /// A name that is too long.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A name that belongs to none of the zones.
     #[error("{0} is in none of the served zones")]
     OutsideZones(Name),
@@ -108,6 +115,41 @@ impl Editor {
         Ok(editor)
     }
 
+    /// Adds a zone that was not known from the start, empty but for SOA and NS at the apex. It
+    /// appears with the next commit; the other zones keep their places.
+    ///
+    /// # Errors
+    /// Too many zones, one with the same apex, or names at or below the apex that are in another.
+    pub fn add(&mut self, mut zone: Zone, now: u32) -> Result<(), EditError> {
+        let count = self.zones.len() + 1;
+        let index = u8::try_from(self.zones.len())
+            .ok()
+            .filter(|_| count <= MAX_ZONES)
+            .ok_or(EditError::TooManyZones(count))?;
+        if self.index_of(&zone.apex).is_ok() {
+            return Err(EditError::DuplicateZone(zone.apex));
+        }
+        let apex = zone.apex.clone();
+        let is_inhabited = self
+            .table
+            .nodes()
+            .any(|node| node.owner().is_at_or_below(&apex));
+        if is_inhabited {
+            return Err(EditError::Inhabited(apex));
+        }
+        if zone.soa.serial == 0 {
+            zone.soa.serial = now;
+        }
+        self.zones.push(Arc::new(zone));
+        self.zones_touched = true;
+        self.write_apex(ZoneIndex(index), Vec::new());
+        let above = apex.parent().and_then(|parent| self.zone_of(&parent));
+        if let Some(above) = above {
+            self.adopt(above, &apex);
+        }
+        Ok(())
+    }
+
     /// The snapshot of the last commit.
     #[must_use]
     pub const fn snapshot(&self) -> &Arc<Snapshot> {
@@ -182,6 +224,7 @@ impl Editor {
         let mut diff = Diff::default();
         let mut apexes: HashMap<ZoneIndex, Arc<Node>> = HashMap::new();
         let mut zones = BTreeSet::new();
+        let mut fresh = BTreeSet::new();
         for (name, before) in self.take_touched() {
             let after = self.node(&name).cloned();
             let Some(node) = after.as_ref().or(before.as_ref()) else {
@@ -200,10 +243,15 @@ impl Editor {
                 Some(before) if before.is_apex() => {
                     apexes.insert(before.zone(), before);
                 }
+                None if node.is_apex() => {
+                    // A zone begins with the serial it was given.
+                    fresh.insert(node.zone());
+                    diff.note(None, after.as_ref());
+                }
                 before => diff.note(before.as_ref(), after.as_ref()),
             }
         }
-        for zone in zones {
+        for zone in zones.difference(&fresh).copied() {
             let Some(apex) = self.zone(zone).map(|zone| zone.apex.clone()) else {
                 continue;
             };

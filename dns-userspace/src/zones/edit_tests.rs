@@ -414,3 +414,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_zone_added_later_is_as_one_from_the_start() {
+    let mut late = editor(&["mesos"]);
+    late.set(&name("a.mesos"), vec![a(1)]).unwrap();
+    late.commit(NOW);
+    late.add(zone("b.example"), NOW).unwrap();
+    late.set(&name("x.b.example"), vec![a(2)]).unwrap();
+    let diff = late.commit(NOW);
+    let expected = ["b.example.", "x.b.example."];
+    assert_eq!(owners(&diff.added), expected.map(String::from).into());
+    assert!(diff.changed.is_empty() && diff.removed.is_empty());
+
+    let mut early = editor(&["mesos", "b.example"]);
+    early.set(&name("a.mesos"), vec![a(1)]).unwrap();
+    early.set(&name("x.b.example"), vec![a(2)]).unwrap();
+    early.commit(NOW);
+    for node in early.snapshot().nodes() {
+        let same = late.snapshot().node(node.owner()).unwrap();
+        assert_eq!(
+            (same.zone(), same.rrsets().len()),
+            (node.zone(), node.rrsets().len())
+        );
+    }
+    assert_eq!(late.snapshot().len(), early.snapshot().len());
+
+    let twice = late.add(zone("mesos"), NOW);
+    assert_eq!(twice, Err(EditError::DuplicateZone(name("mesos"))));
+    let inside = late.add(zone("a.mesos"), NOW);
+    assert_eq!(inside, Err(EditError::Inhabited(name("a.mesos"))));
+}
