@@ -123,6 +123,7 @@ impl Plan {
             zones: Vec::new(),
             timeout: Duration::from_millis(300),
             max_in_flight: 64,
+            manner: Default::default(),
         });
         self
     }

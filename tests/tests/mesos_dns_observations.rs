@@ -98,6 +98,7 @@ fn start(fast: bool) -> (Served, [Upstream; 2]) {
         )],
         timeout: Duration::from_millis(300),
         max_in_flight: 64,
+        manner: Default::default(),
     });
     if !fast {
         plan.fast_path = None;

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::answers::message::write_error;
 use crate::answers::query::HEADER_OCTETS;
 use crate::answers::respond::servfail;
 use crate::answers::{Decision, Rcode, Transport, decide};
@@ -80,6 +81,14 @@ fn answer(
             counters.response(response.len(), rcode);
             Outcome::Respond(response)
         }
-        Decision::Forward(_) => Outcome::Forward,
+        Decision::Forward(query) => match &shared.forwarder {
+            Some(forwarder) if forwarder.refuses(&query.name) => {
+                let size = shared.policy.size(&query, transport);
+                let response = write_error(&query, Rcode::REFUSED, size);
+                counters.response(response.len(), Rcode::REFUSED);
+                Outcome::Respond(response)
+            }
+            _ => Outcome::Forward,
+        },
     }
 }
