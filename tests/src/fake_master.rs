@@ -24,7 +24,11 @@ use axum::{
     serve::Listener,
 };
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::oneshot};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::codec::{BytesCodec, FramedRead};
 
@@ -49,6 +53,72 @@ pub enum Behaviour {
     Cut,
     /// Redirects to this `Location`, as it is.
     Redirect(u16, String),
+    /// Streams events as the operator API does.
+    Events(Events),
+}
+
+/// An event stream: each subscriber gets the first event of that moment, and then what follows.
+#[derive(Clone, Debug, Default)]
+pub struct Events(Arc<Mutex<Subscriptions>>);
+
+#[derive(Debug, Default)]
+struct Subscriptions {
+    first: Bytes,
+    subscribers: Vec<mpsc::UnboundedSender<Bytes>>,
+}
+
+impl Events {
+    /// What a subscriber gets first from here on.
+    pub fn begin_with(&self, event: &Value) {
+        lock(&self.0).first = record_io(event);
+    }
+
+    /// Sends an event to all who are subscribed.
+    pub fn send(&self, event: &Value) {
+        let record = record_io(event);
+        let mut subscriptions = lock(&self.0);
+        subscriptions
+            .subscribers
+            .retain(|one| one.send(record.clone()).is_ok());
+    }
+
+    /// Ends all streams.
+    pub fn lose(&self) {
+        lock(&self.0).subscribers.clear();
+    }
+
+    /// How many are subscribed.
+    pub fn subscribers(&self) -> usize {
+        let mut subscriptions = lock(&self.0);
+        subscriptions.subscribers.retain(|one| !one.is_closed());
+        subscriptions.subscribers.len()
+    }
+
+    fn subscribe(&self) -> Body {
+        let (sender, mut records) = mpsc::unbounded_channel();
+        let first = {
+            let mut subscriptions = lock(&self.0);
+            subscriptions.subscribers.push(sender);
+            subscriptions.first.clone()
+        };
+        let (mut inner, outer) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            let mut next = Some(first);
+            while let Some(record) = next {
+                if inner.write_all(&record).await.is_err() {
+                    return;
+                }
+                next = records.recv().await;
+            }
+        });
+        Body::from_stream(FramedRead::new(outer, BytesCodec::new()))
+    }
+}
+
+/// An event as a RecordIO record.
+fn record_io(event: &Value) -> Bytes {
+    let text = event.to_string();
+    format!("{}\n{text}", text.len()).into()
 }
 
 /// A request as it came.
@@ -305,6 +375,9 @@ async fn answer(
         Some(Behaviour::Cut) => {
             let whole = [("content-length", state.len().to_string())];
             (whole, then(half, false)).into_response()
+        }
+        Some(Behaviour::Events(events)) => {
+            ([("content-type", "application/json")], events.subscribe()).into_response()
         }
         Some(Behaviour::Redirect(code, location)) => {
             (status(code), [("location", location)]).into_response()

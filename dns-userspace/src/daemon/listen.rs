@@ -1,17 +1,26 @@
 //! Where the daemon listens and whom it asks, from the texts of the configuration.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Dcos};
 use crate::forwarder;
+use crate::records::dcos::aliases::{Route, route};
+use crate::server::BindError;
 use crate::zones::Name;
+
+use super::dcos::Cluster;
 
 /// Queries that may wait for upstreams at one time.
 const MAX_FORWARDS: usize = 4096;
 const DNS_PORT: u16 = 53;
+/// Where mesos-dns answers on the masters of DC/OS.
+const MESOS_DNS_PORT: u16 = 61053;
 
 /// The address of `Listener`.
 ///
@@ -45,13 +54,74 @@ pub(super) fn own_addresses(listener: IpAddr, interfaces: &[IpAddr]) -> Vec<IpAd
         .collect()
 }
 
+/// Where a DC/OS node answers besides: its own listeners, unless a socket reaches them already.
+pub(super) fn dcos_sockets(config: &Config, others: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(dcos) = config.dcos.as_ref().filter(|dcos| dcos.enabled) else {
+        return Vec::new();
+    };
+    let reached = |one: &SocketAddr| {
+        others.iter().any(|other| {
+            let is_wildcard = other.ip().is_unspecified() && other.is_ipv4() == one.is_ipv4();
+            other.port() == one.port() && (is_wildcard || other.ip() == one.ip())
+        })
+    };
+    let sockets = dcos.listeners.iter().filter(|one| !reached(one));
+    sockets.copied().collect()
+}
+
+/// The addresses and the one port that the kernel answers at: those of the DC/OS listeners if
+/// there are any, else those of `Listener`.
+pub(super) fn kernel_place(
+    config: &Config,
+    own: &[IpAddr],
+    interfaces: &[IpAddr],
+) -> (Vec<IpAddr>, u16) {
+    let dcos = config.dcos.as_ref().filter(|dcos| dcos.enabled);
+    let Some((dcos, first)) = dcos.and_then(|dcos| Some((dcos, dcos.listeners.first()?))) else {
+        return (own.to_vec(), config.port);
+    };
+    let port = first.port();
+    let mut addresses = if port == config.port {
+        own.to_vec()
+    } else {
+        Vec::new()
+    };
+    for listener in dcos.listeners.iter().filter(|one| one.port() == port) {
+        let more = own_addresses(listener.ip(), interfaces);
+        addresses.extend(more.iter().filter(|ip| interfaces.contains(ip)));
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    (addresses, port)
+}
+
+/// Whether the daemon serves without a socket that cannot be had: the IPv6 side of a wildcard on a
+/// host without IPv6, or a DC/OS listener whose address the host does not have.
+pub(super) fn is_dispensable(config: &Config, listener: IpAddr, error: &BindError) -> bool {
+    if error.address == SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.port) {
+        return listener.is_ipv4();
+    }
+    let is_absent = matches!(
+        error.source.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+    );
+    is_absent && dcos_sockets(config, &sockets(listener, config.port)).contains(&error.address)
+}
+
 /// Where other names are forwarded to; `None` if they are refused.
 ///
 /// # Errors
 /// An upstream is no address, or a zone no domain name.
-pub(super) fn forwarder_settings(config: &Config) -> Result<Option<forwarder::Settings>> {
+pub(super) fn forwarder_settings(
+    config: &Config,
+    cluster: Option<&Arc<Cluster>>,
+    own: &[SocketAddr],
+) -> Result<Option<forwarder::Settings>> {
     if !config.external_on {
         return Ok(None);
+    }
+    if let Some((dcos, cluster)) = config.dcos.as_ref().zip(cluster) {
+        return dcos_forwarder(config, dcos, cluster, own).map(Some);
     }
     let zones = config.zone_resolvers.iter().map(|(zone, resolvers)| {
         let name = Name::from_text(zone).with_context(|| format!("ZoneResolvers: {zone:?}"))?;
@@ -62,7 +132,72 @@ pub(super) fn forwarder_settings(config: &Config) -> Result<Option<forwarder::Se
         zones: zones.collect::<Result<_>>()?,
         timeout: Duration::from_secs(config.timeout_seconds.into()),
         max_in_flight: MAX_FORWARDS,
+        manner: forwarder::Manner::default(),
     }))
+}
+
+/// Upstreams by the rules of dcos-dns: two at a time, zones of the cluster never, and `.mesos` at
+/// the masters where it is not ours.
+fn dcos_forwarder(
+    config: &Config,
+    dcos: &Dcos,
+    cluster: &Arc<Cluster>,
+    own: &[SocketAddr],
+) -> Result<forwarder::Settings> {
+    let mut zones = BTreeMap::new();
+    for (zone, resolvers) in &config.zone_resolvers {
+        let name = Name::from_text(zone).with_context(|| format!("ZoneResolvers: {zone:?}"))?;
+        zones.insert(name, upstreams("ZoneResolvers", resolvers)?);
+    }
+    for (zone, resolvers) in &dcos.forward_zones {
+        let resolvers = if resolvers.is_empty() {
+            &dcos.upstreams
+        } else {
+            resolvers
+        };
+        zones.insert(zone.clone(), resolvers.clone());
+    }
+    let is_own = |one: &SocketAddr| {
+        let reaches = |own: &SocketAddr| own.ip() == one.ip() || own.ip().is_unspecified();
+        own.iter()
+            .any(|own| own.port() == one.port() && reaches(own))
+    };
+    let masters: Vec<SocketAddr> = dcos
+        .masters
+        .iter()
+        .map(|&ip| SocketAddr::new(ip, MESOS_DNS_PORT))
+        .filter(|one| !is_own(one))
+        .collect();
+    let mesos = Name::from_text("mesos")?;
+    // Nobody else knows the names of this cluster.
+    zones.retain(|zone, _| !zone.is_at_or_below(&mesos));
+    let has_masters = !masters.is_empty();
+    if has_masters {
+        zones.insert(mesos, masters);
+    }
+    let at_a_time = if dcos.upstreams.len() < 3 {
+        dcos.upstreams.len()
+    } else {
+        2
+    };
+    let cluster = Arc::clone(cluster);
+    let fence = move |name: &Name| match route(name, cluster.id().as_ref()) {
+        Route::Internal(_) => true,
+        Route::Masters => !has_masters,
+        Route::Forward => false,
+    };
+    Ok(forwarder::Settings {
+        resolvers: dcos.upstreams.clone(),
+        zones: zones.into_iter().collect(),
+        timeout: dcos.times.upstream,
+        max_in_flight: MAX_FORWARDS,
+        manner: forwarder::Manner {
+            overall: Some(dcos.times.forward),
+            at_a_time: NonZero::new(at_a_time).unwrap_or(NonZero::<usize>::MIN),
+            spreads: true,
+            fence: Some(forwarder::Fence(Arc::new(fence))),
+        },
+    })
 }
 
 fn upstreams(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>> {

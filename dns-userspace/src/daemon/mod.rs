@@ -22,10 +22,12 @@ use crate::mesos::follow::{self, Follower};
 use crate::server::{self, FastPath, Server};
 use crate::zones::Snapshot;
 
+mod dcos;
 mod listen;
 mod pipeline;
 mod status;
 
+use dcos::{Cluster, Feed, News};
 pub use pipeline::{Outlet, Published};
 use pipeline::{Pipeline, lock};
 pub use status::Status;
@@ -44,6 +46,7 @@ pub async fn run(
 ) -> Result<()> {
     let daemon = Daemon::new(config, surroundings)?;
     let server = Arc::clone(&daemon.account.server);
+    let cluster = daemon.account.cluster.clone();
     tokio::select! {
         result = daemon.serve(config) => result?,
         () = end => info!("ending"),
@@ -51,6 +54,9 @@ pub async fn run(
     let server = lock(&server).take();
     if let Some(server) = server {
         server.shut_down(DRAIN).await;
+    }
+    if let Some(cluster) = cluster {
+        cluster.save();
     }
     Ok(())
 }
@@ -62,6 +68,7 @@ struct Account {
     dataplane: Arc<Mutex<DataPlane>>,
     server: Arc<Mutex<Option<Server>>>,
     following: watch::Receiver<follow::Status>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl http::Source for Account {
@@ -69,8 +76,10 @@ impl http::Source for Account {
         let snapshot = self.outlet.served.load();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: self.outlet.published.load().is_some(),
+            ready: self.outlet.published.load().is_some()
+                && snapshot.zones().iter().all(|zone| zone.complete),
             mesos: status::Mesos::of(&self.following.borrow()),
+            dcos: self.cluster.as_deref().map(status::Dcos::of),
             zones: status::ZoneStatus::of(&snapshot),
             names: snapshot.len() as u64,
             xdp: status::Xdp::of(&lock(&self.dataplane)),
@@ -79,9 +88,24 @@ impl http::Source for Account {
     }
 }
 
+/// What the pipeline is to take in.
+enum Work {
+    State(Box<follow::Observation>),
+    News(Vec<News>),
+}
+
+/// What there is to know of a DC/OS cluster; never, where there is none.
+async fn next_news(feed: &mut Option<Feed>) -> Vec<News> {
+    match feed {
+        Some(feed) => feed.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Daemon {
     pipeline: Pipeline,
     follower: Follower,
+    feed: Option<Feed>,
     account: Account,
     listener: IpAddr,
     own: Vec<IpAddr>,
@@ -97,25 +121,36 @@ impl Daemon {
             ..Policy::default()
         };
         let seed = rand::random();
-        let dataplane = start_dataplane(config, seed, &own, &policy);
+        let place = listen::kernel_place(config, &own, &surroundings.addresses);
+        let dataplane = start_dataplane(config, seed, place, &policy);
         let dataplane = Arc::new(Mutex::new(dataplane));
+        let settings = config.follow_settings().context("Zk")?;
+        let follower = follow::follow(settings).context("TLS towards Mesos")?;
+        let (cluster, feed) = match config.dcos.as_ref().filter(|dcos| dcos.enabled) {
+            Some(dcos) => {
+                let (cluster, feed) = dcos::start(config, dcos, &follower.candidates)?;
+                (Some(cluster), Some(feed))
+            }
+            None => (None, None),
+        };
         let pipeline = Pipeline::new(
             config.record_settings(&surroundings.addresses),
             config.recurse_on,
             seed,
             Arc::clone(&dataplane),
+            cluster.clone(),
         )?;
-        let settings = config.follow_settings().context("Zk")?;
-        let follower = follow::follow(settings).context("TLS towards Mesos")?;
         let account = Account {
             outlet: pipeline.outlet(),
             dataplane,
             server: Arc::default(),
             following: follower.status.clone(),
+            cluster,
         };
         Ok(Self {
             pipeline,
             follower,
+            feed,
             account,
             listener,
             own,
@@ -123,13 +158,29 @@ impl Daemon {
         })
     }
 
-    /// Serves from the first good state on, for ever.
+    /// Serves for ever: from the first good state on, or at once where a DC/OS node has names that
+    /// its masters need to start.
     async fn serve(mut self, config: &Config) -> Result<()> {
-        let mut listening = false;
-        while let Some(observation) = self.follower.observations.recv().await {
+        let mut listening = self.account.cluster.is_some();
+        if listening {
+            self.listen(config).await?;
+        }
+        loop {
+            let work = tokio::select! {
+                Some(state) = self.follower.observations.recv() => Work::State(Box::new(state)),
+                news = next_news(&mut self.feed) => Work::News(news),
+                // The follower ends with us, not before.
+                else => std::future::pending().await,
+            };
             // Reading a large state takes a while, and host names may have to be looked up.
             let (pipeline, result) = tokio::task::spawn_blocking(move || {
-                let result = self.pipeline.apply(&observation);
+                let result = match work {
+                    Work::State(state) => self.pipeline.apply(&state),
+                    Work::News(news) => {
+                        self.pipeline.apply_news(news);
+                        Ok(())
+                    }
+                };
                 (self.pipeline, result)
             })
             .await
@@ -145,8 +196,6 @@ impl Daemon {
                 Err(error) => warn!(error = format!("{error:#}"), "state not used"),
             }
         }
-        // The follower ends with us, not before.
-        std::future::pending().await
     }
 
     async fn listen(&self, config: &Config) -> Result<()> {
@@ -168,35 +217,40 @@ impl Daemon {
     }
 
     fn open_server(&self, config: &Config) -> Result<Server> {
-        let own: Vec<SocketAddr> = self
-            .own
-            .iter()
-            .map(|&ip| SocketAddr::new(ip, config.port))
-            .collect();
-        let forwarder = match listen::forwarder_settings(config)? {
+        let mut listen = listen::sockets(self.listener, config.port);
+        let of_dcos = listen::dcos_sockets(config, &listen);
+        let own = self.own.iter();
+        let mut own: Vec<SocketAddr> = own.map(|&ip| SocketAddr::new(ip, config.port)).collect();
+        own.extend(&of_dcos);
+        listen.extend(of_dcos);
+        let cluster = self.account.cluster.as_ref();
+        let forwarder = match listen::forwarder_settings(config, cluster, &own)? {
             Some(settings) => Some(Arc::new(Forwarder::new(settings, &own)?)),
             None => None,
         };
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let mut tcp = server::TcpLimits::default();
+        if let Some(dcos) = config.dcos.as_ref().filter(|dcos| dcos.enabled) {
+            tcp.idle = dcos.times.tcp_idle;
+        }
         let mut settings = server::Settings {
-            listen: listen::sockets(self.listener, config.port),
-            udp_workers: workers,
+            listen,
+            udp_workers: std::thread::available_parallelism().map_or(1, NonZero::get),
             policy: self.policy,
-            tcp: server::TcpLimits::default(),
+            tcp,
         };
-        let start = |settings: &server::Settings| {
+        loop {
             let fast = Arc::new(Finished(self.policy));
             let served = Arc::clone(&self.account.outlet.served);
-            server::start(settings, served, Some(fast), forwarder.clone())
-        };
-        match start(&settings) {
-            // A host without IPv6 is served over IPv4 alone.
-            Err(error) if error.address.is_ipv6() && self.listener.is_ipv4() => {
-                warn!(%error, "DNS is served over IPv4 only");
-                settings.listen.retain(SocketAddr::is_ipv4);
-                Ok(start(&settings)?)
+            match server::start(&settings, served, Some(fast), forwarder.clone()) {
+                Err(error)
+                    if settings.listen.len() > 1
+                        && listen::is_dispensable(config, self.listener, &error) =>
+                {
+                    warn!(%error, "DNS is served without this address");
+                    settings.listen.retain(|one| *one != error.address);
+                }
+                result => return Ok(result?),
             }
-            result => Ok(result?),
         }
     }
 }
@@ -211,7 +265,12 @@ impl FastPath for Finished {
     }
 }
 
-fn start_dataplane(config: &Config, seed: u64, own: &[IpAddr], policy: &Policy) -> DataPlane {
+fn start_dataplane(
+    config: &Config,
+    seed: u64,
+    (addresses, port): (Vec<IpAddr>, u16),
+    policy: &Policy,
+) -> DataPlane {
     let dataplane = DataPlane::start(&dataplane::Settings {
         interfaces: config.xdp.interfaces.clone(),
         mode: match config.xdp.mode {
@@ -222,12 +281,11 @@ fn start_dataplane(config: &Config, seed: u64, own: &[IpAddr], policy: &Policy) 
         },
         max_names: config.xdp.max_names,
         seed,
-        addresses: own
-            .iter()
-            .copied()
+        addresses: addresses
+            .into_iter()
             .filter(|one| !one.is_loopback())
             .collect(),
-        port: config.port,
+        port,
         max_udp_octets: policy.max_udp_octets,
         sets_truncate_bit: policy.sets_truncate_bit,
     });

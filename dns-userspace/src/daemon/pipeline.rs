@@ -13,9 +13,12 @@ use crate::dataplane::DataPlane;
 use crate::mesos::Defects;
 use crate::mesos::follow::Observation;
 use crate::mesos::state::{self, State};
+use crate::records::dcos::Update;
 use crate::records::{self, MesosRecords, to_zone};
 use crate::zones::snapshot::Served;
-use crate::zones::{Diff, Editor, Snapshot, Zone};
+use crate::zones::{Diff, EditError, Editor, Snapshot, Zone};
+
+use super::dcos::{Cluster, News};
 
 /// What is served, with what it was computed from; for the HTTP API.
 #[derive(Debug)]
@@ -47,34 +50,50 @@ pub(super) struct Pipeline {
     dataplane: Arc<Mutex<DataPlane>>,
     outlet: Arc<Outlet>,
     logged: Defects,
+    cluster: Option<Arc<Cluster>>,
+    /// Whether anything was published.
+    begun: bool,
 }
 
 impl Pipeline {
-    /// A pipeline that serves nothing yet.
+    /// A pipeline that serves nothing yet but what a DC/OS node knows by itself.
     ///
     /// # Errors
-    /// The configured domain or name server is no domain name.
+    /// The configured domain or name server is no domain name, or a zone is there twice.
     pub(super) fn new(
         settings: records::Settings,
         recursion_available: bool,
         seed: u64,
         dataplane: Arc<Mutex<DataPlane>>,
+        cluster: Option<Arc<Cluster>>,
     ) -> anyhow::Result<Self> {
         let zone = to_zone::zone(&settings, recursion_available)
             .with_context(|| format!("domain {:?}", settings.domain))?;
-        let editor = Editor::new(seed, vec![zone.clone()], Arc::new(BlobEncoder), now())?;
+        let mut zones = vec![zone.clone()];
+        if let Some(cluster) = &cluster {
+            zones.extend(cluster.zones().zones()?);
+        }
+        let editor = Editor::new(seed, zones, Arc::new(BlobEncoder), now())?;
         let outlet = Outlet {
             served: Arc::new(Served::from(Arc::clone(editor.snapshot()))),
             published: ArcSwapOption::empty(),
         };
-        Ok(Self {
+        let mut pipeline = Self {
             settings,
             zone,
             editor,
             dataplane,
             outlet: Arc::new(outlet),
             logged: Defects::default(),
-        })
+            cluster,
+            begun: false,
+        };
+        if let Some(cluster) = pipeline.cluster.clone() {
+            let first = cluster.zones().first()?;
+            pipeline.edit(first)?;
+            pipeline.publish();
+        }
+        Ok(pipeline)
     }
 
     /// What the pipeline makes.
@@ -115,16 +134,8 @@ impl Pipeline {
         defects.merge(&content.defects);
         self.report(defects);
 
-        let is_first = before.is_none();
-        let older = Arc::clone(self.editor.snapshot());
         self.editor.replace(&self.zone.apex, content.rrsets)?;
-        let mut diff = self.editor.commit(now());
-        if is_first {
-            // The apex and the like were there before anything was published.
-            diff = Diff::between(&Snapshot::empty(older.seed()), self.editor.snapshot());
-        }
-        let snapshot = Arc::clone(self.editor.snapshot());
-        self.outlet.served.store(Arc::clone(&snapshot));
+        let diff = self.publish();
         let tasks: usize = state.frameworks.iter().map(|one| one.tasks.len()).sum();
         let published = Published {
             state,
@@ -133,13 +144,10 @@ impl Pipeline {
             serial,
         };
         self.outlet.published.store(Some(Arc::new(published)));
-        let result = lock(&self.dataplane).publish(&snapshot, &diff);
-        if let Err(error) = result {
-            warn!(%error, "the kernel's maps could not be brought up to date");
-        }
+        self.mirror(&diff)?;
         info!(
             tasks,
-            names = snapshot.len(),
+            names = self.editor.snapshot().len(),
             added = diff.added.len(),
             changed = diff.changed.len(),
             removed = diff.removed.len(),
@@ -147,6 +155,95 @@ impl Pipeline {
             "published"
         );
         Ok(())
+    }
+
+    /// Takes in what became known of a DC/OS cluster, in order, and publishes it at once.
+    pub(super) fn apply_news(&mut self, news: Vec<News>) {
+        let Some(cluster) = self.cluster.clone() else {
+            return;
+        };
+        let start = Instant::now();
+        for one in news {
+            let result = cluster
+                .take(one)
+                .map_err(EditError::from)
+                .and_then(|(zones, update)| {
+                    self.add_zones(&cluster, zones)?;
+                    self.edit(update)
+                });
+            if let Err(error) = result {
+                warn!(%error, "a change of the cluster is left out");
+            }
+        }
+        let diff = self.publish();
+        if !diff.is_empty() {
+            debug!(
+                names = self.editor.snapshot().len(),
+                added = diff.added.len(),
+                changed = diff.changed.len(),
+                removed = diff.removed.len(),
+                microseconds = start.elapsed().as_micros(),
+                "published"
+            );
+        }
+    }
+
+    fn add_zones(&mut self, cluster: &Cluster, zones: Vec<Zone>) -> Result<(), EditError> {
+        if zones.is_empty() {
+            return Ok(());
+        }
+        for zone in zones {
+            self.editor.add(zone, now())?;
+        }
+        if self.outlet.published.load().is_some() {
+            let own = Arc::clone(self.editor.snapshot());
+            self.edit(cluster.whole_mirror(&self.zone.apex, &own)?)?;
+            self.complete_mirror(cluster)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the copy of the mesos-dns zone up to date with what was published of it.
+    fn mirror(&mut self, diff: &Diff) -> Result<(), EditError> {
+        let Some(cluster) = self.cluster.clone() else {
+            return Ok(());
+        };
+        self.edit(cluster.mirror(&self.zone.apex, diff)?)?;
+        self.complete_mirror(&cluster)?;
+        self.publish();
+        Ok(())
+    }
+
+    fn complete_mirror(&mut self, cluster: &Cluster) -> Result<(), EditError> {
+        let apexes = cluster.zones().mirror_apexes()?;
+        let mut apexes = apexes.iter();
+        apexes.try_for_each(|apex| self.editor.mark_complete(apex, true))
+    }
+
+    fn edit(&mut self, update: Update) -> Result<(), EditError> {
+        for content in update.zones {
+            self.editor.replace(&content.zone.apex, content.records)?;
+        }
+        for (name, rrsets) in update.names {
+            self.editor.set(&name, rrsets)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a set of changes and brings what is served up to date with it.
+    fn publish(&mut self) -> Diff {
+        let mut diff = self.editor.commit(now());
+        let snapshot = Arc::clone(self.editor.snapshot());
+        if !std::mem::replace(&mut self.begun, true) {
+            // The apex and the like were there before anything was published.
+            diff = Diff::between(&Snapshot::empty(snapshot.seed()), &snapshot);
+        }
+        self.outlet.served.store(Arc::clone(&snapshot));
+        let result = lock(&self.dataplane).publish(&snapshot, &diff);
+        if let Err(error) = result {
+            warn!(%error, "the kernel's maps could not be brought up to date");
+        }
+        diff
     }
 
     /// Says what was left out, when that is not what was left out before.

@@ -11,6 +11,8 @@ use crate::mesos::follow;
 use crate::server::Server;
 use crate::zones::Snapshot;
 
+use super::dcos::Cluster;
+
 /// The daemon's own account.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -20,6 +22,9 @@ pub struct Status {
     pub ready: bool,
     /// Where records come from.
     pub mesos: Mesos,
+    /// The event stream, on a DC/OS node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcos: Option<Dcos>,
     /// What is served.
     pub zones: Vec<ZoneStatus>,
     /// Names in all zones, empty non-terminals included.
@@ -47,6 +52,27 @@ pub struct Mesos {
     pub successes: u64,
     /// Fetches that failed.
     pub failures: u64,
+}
+
+/// The event stream of a DC/OS node, and what was made of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dcos {
+    /// Whether there is a stream.
+    pub subscribed: bool,
+    /// Records received.
+    pub messages: u64,
+    /// Attempts and streams that failed.
+    pub failures: u64,
+    /// Agents with a known address, as of the last heartbeat; so are the following.
+    pub agents: usize,
+    /// Frameworks.
+    pub frameworks: usize,
+    /// Tasks that are not over.
+    pub tasks: usize,
+    /// Tasks among them that wait for their agent or framework.
+    pub waiting_tasks: usize,
+    /// The id for names under `dcos.directory`.
+    pub cluster_id: Option<String>,
 }
 
 /// A zone.
@@ -99,6 +125,22 @@ impl Mesos {
                 .map(|failure| failure.error.clone()),
             successes: status.counters.successes,
             failures: status.counters.failures,
+        }
+    }
+}
+
+impl Dcos {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        let stream = cluster.stream.borrow();
+        Self {
+            subscribed: stream.subscribed,
+            messages: stream.messages,
+            failures: stream.failures,
+            agents: stream.agents,
+            frameworks: stream.frameworks,
+            tasks: stream.tasks,
+            waiting_tasks: stream.waiting_tasks,
+            cluster_id: cluster.id().map(|id| id.to_string()),
         }
     }
 }

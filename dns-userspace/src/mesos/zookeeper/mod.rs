@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::bytes::Bytes;
 use tracing::{debug, info, warn};
 
 pub use self::target::{TargetError, ZooKeeperTarget};
@@ -118,6 +119,27 @@ pub(super) async fn follow(
         sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// The content of one node, read over a session of its own; `None` if there is none. The first
+/// server that answers decides.
+///
+/// # Errors
+/// No server answers; the text is the last one's problem.
+pub async fn read_node(target: &ZooKeeperTarget, path: &str) -> Result<Option<Bytes>, String> {
+    let mut problem = "no server has an address".to_owned();
+    for address in servers(target).await {
+        let mut session = Session::default();
+        let read = async {
+            let mut connection = Connection::open(address, &mut session).await?;
+            connection.data(&mut session, path).await
+        };
+        match read.await {
+            Ok(content) => return Ok(content),
+            Err(error) => problem = format!("{address}: {error}"),
+        }
+    }
+    Err(problem)
 }
 
 /// The addresses of the ensemble in random order, so that clients spread over it.

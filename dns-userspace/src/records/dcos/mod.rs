@@ -233,6 +233,37 @@ impl DcosZones {
         Ok(self.changed(&tasks, &vips))
     }
 
+    /// Takes over the cluster's id, if it was not known from the start. Gives the zones that come
+    /// to be, and the content of those whose own is known; that of the copy of `.mesos` is not kept
+    /// here and has to be mirrored again.
+    ///
+    /// # Errors
+    /// If a name of an alias is too long.
+    pub fn set_cluster_id(&mut self, id: ClusterId) -> Result<(Vec<Zone>, Update), NameError> {
+        if self.cluster_id == Some(id) {
+            return Ok((Vec::new(), Update::default()));
+        }
+        let before: BTreeSet<Name> = self.zones()?.into_iter().map(|one| one.apex).collect();
+        self.cluster_id = Some(id);
+        let renames = |apex: &str| aliases(&Name::from_text(apex)?, Some(&id));
+        self.dcos_aliases = renames(DCOS)?;
+        self.l4lb_aliases = renames(L4LB)?;
+        self.mesos_aliases = renames(MESOS)?;
+        let mut zones = self.zones()?;
+        zones.retain(|zone| !before.contains(&zone.apex));
+        let mut known = self.fixed()?;
+        if self.synced {
+            known.extend([self.dcos()?, self.l4lb()?]);
+        }
+        let mut content = self.with_aliases(known)?;
+        content.retain(|one| !before.contains(&one.zone.apex));
+        let update = Update {
+            zones: content,
+            names: Vec::new(),
+        };
+        Ok((zones, update))
+    }
+
     /// Takes over the address of the leading master, for `leader`.
     pub fn set_leader(&mut self, leader: Option<IpAddr>) -> Update {
         let mut changed = BTreeSet::new();
@@ -277,6 +308,16 @@ impl DcosZones {
             zones,
             names: Vec::new(),
         })
+    }
+
+    /// The apexes of the copy of the mesos-dns zone: its own and those of its aliases.
+    ///
+    /// # Errors
+    /// None in fact.
+    pub fn mirror_apexes(&self) -> Result<Vec<Name>, NameError> {
+        let own = std::iter::once(Name::from_text(MESOS)?);
+        let others = self.mesos_aliases.iter().map(|alias| alias.asked.clone());
+        Ok(own.chain(others).collect())
     }
 
     /// What becomes of one changed name of our own mesos-dns zone in its copy. The copy itself is

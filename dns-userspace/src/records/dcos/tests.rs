@@ -369,3 +369,46 @@ fn names_follow_the_masters() {
     }
     assert!(!rows.iter().any(|row| row.ends_with("10.0.0.1")));
 }
+
+#[test]
+fn an_id_that_comes_later_gives_the_same_zones() {
+    let id = ClusterId::from_text(ID).unwrap();
+    let settings = Settings {
+        node_ip: Some([10, 0, 0, 9].into()),
+        masters: vec![[10, 0, 0, 1].into()],
+        ..Settings::default()
+    };
+    let known = Settings {
+        cluster_id: Some(id),
+        ..settings.clone()
+    };
+    for synced in [false, true] {
+        let mut late = DcosZones::new(&settings, &[]).unwrap();
+        let mut early = DcosZones::new(&known, &[]).unwrap();
+        let mut reader = Reader::default();
+        reader.take(late.first().unwrap());
+        if synced {
+            let event = fixture!("operator-api.json").lines().next().unwrap();
+            let event = Event::from_json(event.as_bytes()).unwrap();
+            let changes = TaskModel::default().apply(&event, &|_| None);
+            reader.take(late.apply(&changes).unwrap());
+            early.apply(&changes).unwrap();
+        }
+        let before = late.zones().unwrap().len();
+        let (zones, update) = late.set_cluster_id(id).unwrap();
+        assert_eq!(before + zones.len(), early.zones().unwrap().len());
+        reader.take(update);
+        let mut whole = Reader::default();
+        for one in early.content().unwrap() {
+            whole.take(Update {
+                zones: vec![one],
+                names: Vec::new(),
+            });
+        }
+        if synced {
+            assert_eq!(reader.rows(), whole.rows());
+        }
+        let alias = format!("thisnode.{ID}.dcos.directory");
+        assert!(reader.0.contains_key(&Name::from_text(&alias).unwrap()));
+    }
+}

@@ -1,0 +1,417 @@
+//! A DC/OS node in the daemon: what comes from the event stream and from the node itself, and the
+//! zones it makes.
+//!
+//! Everything arrives as [`News`] in one order and is turned into content by the pipeline's one
+//! writer. Losing the stream is no news: what is published stays.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwapOption;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+use super::pipeline::lock;
+use crate::config::dcos::ClusterIdSource;
+use crate::config::{Config, Dcos};
+use crate::mesos::leader::Candidates;
+use crate::mesos::operator_api::{self, Lookup, Observation, Resolver, StreamStatus};
+use crate::mesos::zookeeper::{ZooKeeperTarget, read_node};
+use crate::records::dcos::cluster_id::ClusterId;
+use crate::records::dcos::vip_address::Allocation;
+use crate::records::dcos::{DcosZones, Update};
+use crate::zones::{Diff, Name, NameError, Snapshot, Zone};
+
+/// The environment variable with the token of DC/OS services.
+const TOKEN_VARIABLE: &str = "SERVICE_AUTH_TOKEN";
+/// The port of masters, where `on_redirect` is `wait` and the master beside us is asked.
+const MASTER_PORT: u16 = 5050;
+/// Changes of the stream that may wait for the pipeline; then the stream waits.
+const MAX_WAITING: usize = 4096;
+/// Changes that are published together at most.
+const MAX_TOGETHER: usize = 512;
+/// Between looks whether addresses of VIPs are to be saved.
+const SAVE_PERIOD: Duration = Duration::from_secs(1);
+/// Between looks for the cluster's key, as in dcos-net.
+const KEY_PERIOD: Duration = Duration::from_secs(5);
+/// The time a program that prints addresses may take.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Something that changes the zones.
+#[derive(Debug)]
+pub(super) enum News {
+    /// From the event stream.
+    Stream(Observation),
+    /// The masters' addresses.
+    Masters(Vec<IpAddr>),
+    /// The node's public addresses.
+    PublicIps(Vec<IpAddr>),
+    /// The cluster's id, from ZooKeeper.
+    ClusterId(ClusterId),
+}
+
+/// The zones, shared by the pipeline, which alone changes them, and those who list them.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    zones: Mutex<DcosZones>,
+    /// How the stream is doing.
+    pub(super) stream: watch::Receiver<StreamStatus>,
+    id: ArcSwapOption<ClusterId>,
+    vip_file: PathBuf,
+    /// Whether VIPs changed since their addresses were saved.
+    unsaved: AtomicBool,
+}
+
+impl Cluster {
+    /// The zones before anything is known of tasks, VIPs with the addresses they had before a
+    /// restart.
+    fn new(dcos: &Dcos, stream: watch::Receiver<StreamStatus>) -> Result<Self> {
+        let allocations = load(&dcos.vip_file)?;
+        let mut zones = DcosZones::new(&dcos.zone_settings(), &allocations)?;
+        zones.set_public_ips(&dcos.public_ips)?;
+        Ok(Self {
+            zones: Mutex::new(zones),
+            stream,
+            id: ArcSwapOption::from_pointee(dcos.zone_settings().cluster_id),
+            vip_file: dcos.vip_file.clone(),
+            unsaved: AtomicBool::new(false),
+        })
+    }
+
+    /// The zones as they are.
+    pub(super) fn zones(&self) -> MutexGuard<'_, DcosZones> {
+        lock(&self.zones)
+    }
+
+    /// The cluster's id, as far as it is known. Waits for nobody.
+    pub(super) fn id(&self) -> Option<ClusterId> {
+        self.id.load().as_deref().copied()
+    }
+
+    /// Takes in news. The zones are those that come to be by it.
+    pub(super) fn take(&self, news: News) -> Result<(Vec<Zone>, Update), NameError> {
+        let mut zones = self.zones();
+        let update = match news {
+            News::Stream(Observation::Subscribed { leader }) => {
+                zones.set_leader(leader.map(|one| one.ip()))
+            }
+            News::Stream(Observation::Changes(changes)) => {
+                self.unsaved.store(true, Ordering::Relaxed);
+                if changes.resync {
+                    info!(tasks = changes.tasks.len(), "tasks are known");
+                }
+                zones.apply(&changes)?
+            }
+            News::Stream(Observation::Lost) => Update::default(),
+            News::Masters(masters) => zones.set_masters(&masters)?,
+            News::PublicIps(ips) => zones.set_public_ips(&ips)?,
+            News::ClusterId(id) => {
+                self.id.store(Some(Arc::new(id)));
+                return zones.set_cluster_id(id);
+            }
+        };
+        Ok((Vec::new(), update))
+    }
+
+    /// What becomes of changes of our own mesos-dns zone in its copy.
+    pub(super) fn mirror(&self, apex: &Name, diff: &Diff) -> Result<Update, NameError> {
+        let zones = self.zones();
+        let mut update = Update::default();
+        let written = diff.added.iter();
+        let written = written.chain(diff.changed.iter().map(|change| &change.after));
+        let written = written.map(|node| (node.owner(), node.rrsets()));
+        let removed = diff.removed.iter().map(|node| (node.owner(), &[][..]));
+        for (name, rrsets) in written.chain(removed) {
+            if name.is_at_or_below(apex) {
+                update
+                    .names
+                    .extend(zones.mirror_name(apex, name, rrsets)?.names);
+            }
+        }
+        Ok(update)
+    }
+
+    /// The whole copy of our own mesos-dns zone.
+    pub(super) fn whole_mirror(&self, apex: &Name, own: &Snapshot) -> Result<Update, NameError> {
+        self.mirror(apex, &Diff::between(&Snapshot::empty(own.seed()), own))
+    }
+
+    /// Saves the addresses of VIPs if they may have changed since.
+    pub(super) fn save(&self) {
+        if !self.unsaved.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let allocations = self.zones().vips().allocator().allocations();
+        match store(&self.vip_file, &allocations) {
+            Ok(()) => debug!(vips = allocations.len(), "addresses of VIPs are saved"),
+            Err(error) => {
+                let file = self.vip_file.display();
+                warn!(%file, %error, "addresses of VIPs cannot be saved and may change at a restart");
+            }
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Vec<Allocation>> {
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("reading the addresses of VIPs in {}", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error)
+            .with_context(|| format!("reading the addresses of VIPs in {}", path.display())),
+    }
+}
+
+/// Replaces the file, so that a reader finds the old list or the new one, whole.
+fn store(path: &Path, allocations: &[Allocation]) -> io::Result<()> {
+    let text = serde_json::to_vec(allocations)?;
+    if std::fs::read(path).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(partial, path)
+}
+
+/// Where news comes from; ends when dropped.
+pub(super) struct Feed {
+    stream: mpsc::Receiver<Observation>,
+    others: mpsc::Receiver<News>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Feed {
+    /// Everything there is by now, at least one; in order. Loses nothing when cancelled.
+    pub(super) async fn next(&mut self) -> Vec<News> {
+        let first = tokio::select! {
+            Some(one) = self.stream.recv() => News::Stream(one),
+            Some(one) = self.others.recv() => one,
+            else => std::future::pending().await,
+        };
+        let mut news = vec![first];
+        while news.len() < MAX_TOGETHER
+            && let Ok(more) = self.stream.try_recv()
+        {
+            news.push(News::Stream(more));
+        }
+        news
+    }
+}
+
+/// Starts to follow what the zones are made of. Must be called within a tokio runtime.
+///
+/// # Errors
+/// A certificate, a static zone or the file of VIP addresses cannot be used.
+pub(super) fn start(
+    config: &Config,
+    dcos: &Dcos,
+    candidates: &watch::Receiver<Candidates>,
+) -> Result<(Arc<Cluster>, Feed)> {
+    let (status, stream_status) = watch::channel(StreamStatus::default());
+    let cluster = Arc::new(Cluster::new(dcos, stream_status)?);
+    let client = operator_api::http_client(&config.tls, dcos.times.connect)
+        .context("TLS towards the operator API")?;
+    let token = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty());
+    let settings = dcos.operator_api(config.mesos_https_on, token);
+    let (masters_in, masters) = watch::channel(masters_to_ask(dcos, &candidates.borrow()));
+    let (stream_in, stream) = mpsc::channel(MAX_WAITING);
+    let (others_in, others) = mpsc::channel(16);
+    let resolver: Resolver = Arc::new(|host| -> Lookup { Box::pin(look_up(host)) });
+    let mut tasks = vec![
+        spawn(operator_api::follow(
+            settings, client, masters, resolver, stream_in, status,
+        )),
+        spawn(watch_masters(
+            dcos.clone(),
+            candidates.clone(),
+            masters_in,
+            others_in.clone(),
+        )),
+        spawn(save_vips(Arc::clone(&cluster))),
+    ];
+    if let Some(program) = &dcos.detect_ip_public {
+        let period = dcos.times.public_ip_refresh;
+        tasks.push(spawn(watch_public_ips(
+            program.clone(),
+            period,
+            others_in.clone(),
+        )));
+    }
+    if let ClusterIdSource::ZooKeeper(node) = &dcos.cluster_id {
+        if config.zk.is_empty() {
+            warn!(node, "cluster_key_node without Zk has no effect");
+        } else {
+            let target = ZooKeeperTarget::load(&config.zk).context("Zk")?;
+            tasks.push(spawn(find_cluster_id(target, node.clone(), others_in)));
+        }
+    }
+    let feed = Feed {
+        stream,
+        others,
+        _tasks: tasks,
+    };
+    Ok((cluster, feed))
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// The masters to subscribe at, in order. One that waits to lead asks the master beside it alone.
+fn masters_to_ask(dcos: &Dcos, candidates: &Candidates) -> Vec<String> {
+    match dcos.node_ip {
+        Some(IpAddr::V4(ip)) if !dcos.follows_redirects => vec![format!("{ip}:{MASTER_PORT}")],
+        Some(IpAddr::V6(ip)) if !dcos.follows_redirects => vec![format!("[{ip}]:{MASTER_PORT}")],
+        _ => candidates.to_ask().map(ToString::to_string).collect(),
+    }
+}
+
+/// Passes on which masters there are; their addresses too, unless they are configured.
+async fn watch_masters(
+    dcos: Dcos,
+    mut candidates: watch::Receiver<Candidates>,
+    masters: watch::Sender<Vec<String>>,
+    news: mpsc::Sender<News>,
+) {
+    let mut last = BTreeSet::new();
+    loop {
+        let known = candidates.borrow_and_update().clone();
+        masters.send_if_modified(|last| {
+            let next = masters_to_ask(&dcos, &known);
+            let differs = *last != next;
+            *last = next;
+            differs
+        });
+        let ips: BTreeSet<IpAddr> = known
+            .listed()
+            .filter_map(|one| one.host().parse().ok())
+            .collect();
+        if dcos.masters.is_empty() && ips != last && !ips.is_empty() {
+            let list = ips.iter().copied().collect();
+            if news.send(News::Masters(list)).await.is_err() {
+                return;
+            }
+            last = ips;
+        }
+        if candidates.changed().await.is_err() {
+            // There is no more to come, and what follows the list is to stay.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Runs the program that prints public addresses, again and again.
+async fn watch_public_ips(program: PathBuf, period: Duration, news: mpsc::Sender<News>) {
+    let mut last = None;
+    loop {
+        match public_ips(&program).await {
+            Ok(ips) if last.as_ref() != Some(&ips) => {
+                last = Some(ips.clone());
+                if news.send(News::PublicIps(ips)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let program = program.display();
+                warn!(%program, error = format!("{error:#}"), "public addresses stay as they are");
+            }
+        }
+        sleep(period.max(Duration::from_secs(1))).await;
+    }
+}
+
+async fn public_ips(program: &Path) -> Result<Vec<IpAddr>> {
+    let program = program.to_owned();
+    let text = tokio::task::spawn_blocking(move || run_program(&program)).await??;
+    let mut ips = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let ip = line.parse();
+        ips.push(ip.with_context(|| format!("{line:?} is no IP address"))?);
+    }
+    Ok(ips)
+}
+
+/// What the program prints; it is ended if it takes too long.
+fn run_program(program: &Path) -> Result<String> {
+    let mut child = Command::new(program)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > PROGRAM_TIMEOUT {
+            child.kill()?;
+            child.wait()?;
+            bail!("it does not end within {PROGRAM_TIMEOUT:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if !status.success() {
+        bail!("{status}");
+    }
+    let mut text = String::new();
+    if let Some(mut output) = child.stdout.take() {
+        output.read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// Looks for the cluster's key until it is there.
+async fn find_cluster_id(target: ZooKeeperTarget, node: String, news: mpsc::Sender<News>) {
+    let mut told = String::new();
+    loop {
+        let problem = match read_node(&target, &node).await {
+            Ok(Some(document)) => match ClusterId::from_navstar_key(&document) {
+                Ok(id) => {
+                    info!(%id, "the cluster's id is known");
+                    // The daemon ends before us, or takes it.
+                    let _ = news.send(News::ClusterId(id)).await;
+                    // Its sender stays open for as long as the others'.
+                    return;
+                }
+                Err(error) => error.to_string(),
+            },
+            Ok(None) => "there is no such node".to_owned(),
+            Err(error) => error,
+        };
+        if problem != told {
+            warn!(%node, problem, "no cluster id yet: no names under dcos.directory");
+            told = problem;
+        }
+        sleep(KEY_PERIOD).await;
+    }
+}
+
+async fn save_vips(cluster: Arc<Cluster>) {
+    loop {
+        sleep(SAVE_PERIOD).await;
+        let cluster = Arc::clone(&cluster);
+        // A save that panics is tried again when VIPs change.
+        let _ = tokio::task::spawn_blocking(move || cluster.save()).await;
+    }
+}
+
+/// The address of an agent's host name, IPv4 before IPv6.
+async fn look_up(host: String) -> Option<IpAddr> {
+    let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok()?;
+    let ips: Vec<IpAddr> = found.map(|one| one.ip()).collect();
+    let ipv4 = ips.iter().find(|ip| ip.is_ipv4());
+    ipv4.or_else(|| ips.first()).copied()
+}

@@ -1,0 +1,450 @@
+//! A DC/OS node end to end: the daemon follows a master's event stream and state, and `dig` asks it
+//! over loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dns_userspace::config::{Config, Surroundings, check_text};
+use dns_userspace::daemon;
+use serde_json::{Value, json};
+use tests::dig::{Dig, Response};
+use tests::fake_master::{Behaviour, Events, FakeMaster};
+use tests::upstream::Upstream;
+use tokio::sync::oneshot;
+
+const ID: &str = "yor6tqhiag39y6cjkdd4w9uzo45qhku6ra8hl7hpr6d9ukjaz3jo";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The master's side: what the operator API and the state document say.
+struct Cluster {
+    master: FakeMaster,
+    events: Events,
+    tasks: Vec<App>,
+}
+
+/// The app of `docs/naming.md`: overlay network, container mode.
+#[derive(Clone)]
+struct App {
+    name: &'static str,
+    id: String,
+    ip: Ipv4Addr,
+    vip: &'static str,
+}
+
+impl App {
+    fn of_the_documentation() -> Self {
+        Self {
+            name: "myapp.mygroup",
+            id: "mygroup_myapp.1".into(),
+            ip: [9, 0, 2, 5].into(),
+            vip: "/mygroup/myapp:80",
+        }
+    }
+
+    fn discovery(&self) -> Value {
+        json!({"visibility": "FRAMEWORK", "name": self.name, "ports": {"ports": [{
+            "name": "http", "number": 80, "protocol": "tcp",
+            "labels": {"labels": [{"key": "VIP_0", "value": self.vip},
+                {"key": "network-scope", "value": "container"}]}}]}})
+    }
+
+    fn status(&self) -> Value {
+        json!({"state": "TASK_RUNNING", "timestamp": 1.0, "container_status": {
+            "network_infos": [{"ip_addresses": [{"ip_address": self.ip}]}]}})
+    }
+
+    fn task(&self) -> Value {
+        json!({"name": self.name, "task_id": {"value": self.id}, "framework_id": {"value": "F"},
+            "agent_id": {"value": "S0"}, "state": "TASK_RUNNING", "resources": [],
+            "container": {"type": "MESOS", "network_infos": [{"name": "dcos"}]},
+            "discovery": self.discovery(), "statuses": [self.status()]})
+    }
+
+    fn updated(&self, state: &str) -> Value {
+        let mut status = self.status();
+        status["state"] = state.into();
+        status["task_id"] = json!({"value": self.id});
+        status["agent_id"] = json!({"value": "S0"});
+        json!({"type": "TASK_UPDATED", "task_updated": {"framework_id": {"value": "F"},
+            "state": state, "status": status}})
+    }
+
+    fn in_state(&self) -> Value {
+        json!({"id": self.id, "name": self.name, "slave_id": "S0", "framework_id": "F",
+            "state": "TASK_RUNNING", "resources": {"cpus": 0.1},
+            "discovery": self.discovery(), "statuses": [self.status()]})
+    }
+}
+
+impl Cluster {
+    fn start(tasks: &[App]) -> Self {
+        let cluster = Self {
+            master: FakeMaster::start().unwrap(),
+            events: Events::default(),
+            tasks: tasks.to_vec(),
+        };
+        cluster.tell();
+        let behaviour = Behaviour::Events(cluster.events.clone());
+        cluster.master.behave_at("/api/v1", behaviour);
+        cluster
+    }
+
+    /// Brings what the master says when it is asked up to date with the tasks.
+    fn tell(&self) {
+        let tasks: Vec<Value> = self.tasks.iter().map(App::task).collect();
+        self.events.begin_with(
+            &json!({"type": "SUBSCRIBED", "subscribed": {"heartbeat_interval_seconds": 15.0,
+            "get_state": {
+                "get_agents": {"agents": [
+                    {"agent_info": {"id": {"value": "S0"}, "hostname": "172.17.0.4"}}]},
+                "get_frameworks": {"frameworks": [
+                    {"framework_info": {"id": {"value": "F"}, "name": "marathon"}}]},
+                "get_tasks": {"tasks": tasks}}}}),
+        );
+        let tasks: Vec<Value> = self.tasks.iter().map(App::in_state).collect();
+        self.master.serve_state(&json!({
+            "leader": format!("master@{}", self.master.address()),
+            "slaves": [{"id": "S0", "hostname": "172.17.0.4", "pid": "slave(1)@172.17.0.4:5051"}],
+            "frameworks": [{"id": "F", "name": "marathon", "hostname": "172.17.0.2",
+                "pid": "scheduler@172.17.0.2:8080", "tasks": tasks}]}));
+    }
+}
+
+/// A running daemon; ends when dropped.
+struct Node {
+    port: u16,
+    vip_file: PathBuf,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    fn start(cluster: &Cluster, change: impl FnOnce(&mut Value)) -> Self {
+        let (port, rest) = (free_port(), free_port());
+        let vip_file = std::env::temp_dir().join(format!("mesos-xdns-vips-{port}.json"));
+        let mut config = json!({
+            "masters": [cluster.master.address().to_string()],
+            "refreshSeconds": 60, "port": port, "listener": "127.0.0.1", "httpon": false,
+            "xdp": {"mode": "off"},
+            "dcos": {"node_ip": "172.17.0.2", "masters": ["172.17.0.2"], "cluster_id": ID,
+                "listeners": [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")],
+                "rest_listener": format!("127.0.0.1:{rest}"), "settle_seconds": 0.1,
+                "reconnect_min_seconds": 0.1, "reconnect_max_seconds": 0.5,
+                "vip_file": vip_file, "upstreams": ["127.0.0.9:1"]},
+        });
+        change(&mut config);
+        let config = checked(&config);
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let end = async {
+                let _ = ended.await;
+            };
+            runtime
+                .block_on(daemon::run(&config, &Surroundings::default(), end))
+                .unwrap();
+        });
+        Self {
+            port,
+            vip_file,
+            end: Some(end),
+            thread: Some(thread),
+        }
+    }
+
+    fn dig(&self) -> Dig<'static> {
+        Dig::at("127.0.0.1").port(self.port)
+    }
+
+    fn ask(&self, name: &str, rtype: &str) -> Response {
+        self.dig().ask(name, rtype).unwrap()
+    }
+
+    /// The data of an answer, once there is the right one.
+    fn wait_for(&self, name: &str, rtype: &str, wanted: &[&str]) {
+        let begun = Instant::now();
+        loop {
+            let found = self.dig().ask(name, rtype);
+            if let Ok(found) = &found
+                && data(found) == wanted
+            {
+                return;
+            }
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{name} {rtype}: {found:?}, not {wanted:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.vip_file);
+    }
+}
+
+fn checked(config: &Value) -> Config {
+    let checked = check_text(
+        config.to_string().as_bytes(),
+        Path::new("/config.json"),
+        &Surroundings::default(),
+    );
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+    checked.config.unwrap()
+}
+
+/// A port that is free over UDP and TCP.
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    port
+}
+
+fn data(response: &Response) -> Vec<&str> {
+    let mut data: Vec<&str> = response
+        .answer
+        .iter()
+        .map(|one| one.data.as_str())
+        .collect();
+    data.sort_unstable();
+    data
+}
+
+#[test]
+fn the_names_of_the_documentation_are_answered() {
+    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |_| {});
+    let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
+    node.wait_for(container, "A", &["9.0.2.5"]);
+    node.wait_for("myapp.mygroup.marathon.mesos", "A", &["9.0.2.5"]);
+    for (name, wanted) in [
+        (
+            "myapp-mygroup.marathon.agentip.dcos.thisdcos.directory",
+            "172.17.0.4",
+        ),
+        (
+            "myapp-mygroup.marathon.autoip.dcos.thisdcos.directory",
+            "9.0.2.5",
+        ),
+        (
+            "mygroupmyapp.marathon.l4lb.thisdcos.directory",
+            "11.198.144.68",
+        ),
+        (
+            "mygroupmyapp.marathon.dclb.thisdcos.global",
+            "11.198.144.68",
+        ),
+        ("myapp.mygroup.marathon.mesos.thisdcos.directory", "9.0.2.5"),
+        ("master.dcos.thisdcos.directory", "172.17.0.2"),
+        ("zk-5.zk", "172.17.0.2"),
+        ("thisnode.thisdcos.directory", "172.17.0.2"),
+        ("ready.spartan", "127.0.0.1"),
+        ("localhost", "127.0.0.1"),
+    ] {
+        assert_eq!(data(&node.ask(name, "A")), [wanted], "{name}");
+    }
+    let leader = node.ask("leader.dcos.thisdcos.directory", "A");
+    assert_eq!(data(&leader), ["127.0.0.1"]);
+    let srv = node.ask("_http._myapp.mygroup._tcp.marathon.mesos", "SRV");
+    assert!(srv.answer[0].data.starts_with("0 1 80 myapp.mygroup-"));
+    let srv = node.ask(
+        "_http._myapp.mygroup._tcp.marathon.mesos.thisdcos.directory",
+        "SRV",
+    );
+    assert!(srv.answer[0].data.starts_with("1 1 80 myapp.mygroup-"));
+    assert!(
+        srv.answer[0]
+            .data
+            .ends_with(".marathon.mesos.thisdcos.directory.")
+    );
+
+    // Nobody is asked for names of the cluster that it does not have.
+    let denied = node.ask("nope.marathon.agentip.dcos.thisdcos.directory", "A");
+    assert_eq!(denied.status, "NXDOMAIN");
+    assert_eq!(denied.authority[0].ttl, 1);
+    assert_eq!(node.ask("x.foo.thisdcos.directory", "A").status, "REFUSED");
+    assert!(!node.ask("ready.spartan", "ANY").answer.is_empty());
+}
+
+#[test]
+fn other_names_of_a_zone_come_with_the_question_as_sent() {
+    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |_| {});
+    let id = ID.to_ascii_uppercase();
+    let asked = format!("MyApp-mygroup.marathon.ContainerIP.dcos.{id}.DCOS.directory.");
+    node.wait_for(&asked, "A", &["9.0.2.5"]);
+    let response = node.ask(&asked, "A");
+    assert_eq!(response.question, Some((asked.clone(), "A".into())));
+    assert_eq!(response.answer[0].name, asked);
+    assert_eq!(response.answer[0].ttl, 5);
+    let mirror = format!("leader.mesos.{ID}.dcos.directory");
+    node.wait_for(&mirror, "A", &["127.0.0.1"]);
+}
+
+#[test]
+fn a_change_is_answered_at_once_and_outlives_the_stream() {
+    let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |_| {});
+    let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
+    node.wait_for(container, "A", &["9.0.2.5"]);
+    let mut app = App::of_the_documentation();
+    let mut latencies: Vec<Duration> = (0u8..=255)
+        .map(|last| {
+            app.ip = [9, 0, 3, last].into();
+            let begun = Instant::now();
+            cluster.events.send(&app.updated("TASK_RUNNING"));
+            wait_for_address(node.port, container, app.ip);
+            begun.elapsed()
+        })
+        .collect();
+    latencies.sort_unstable();
+    let (p50, p99) = (latencies[128], latencies[253]);
+    println!(
+        "from event to answer, 256 changes: p50 {p50:?}, p99 {p99:?}, worst {:?}",
+        latencies[255]
+    );
+    assert!(p99 < Duration::from_millis(500), "{p99:?}");
+
+    // What is known stays when the stream is lost, and is brought up to date by the next one.
+    let mut second = app.clone();
+    second.name = "other";
+    second.id = "other.1".into();
+    second.vip = "/other:80";
+    cluster.tasks = vec![app, second];
+    cluster.tell();
+    cluster
+        .master
+        .behave_at("/api/v1", Behaviour::Body(503, "".into()));
+    cluster.events.lose();
+    for _ in 0..20 {
+        assert_eq!(data(&node.ask(container, "A")), ["9.0.3.255"]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let behaviour = Behaviour::Events(cluster.events.clone());
+    cluster.master.behave_at("/api/v1", behaviour);
+    let other = "other.marathon.containerip.dcos.thisdcos.directory";
+    node.wait_for(other, "A", &["9.0.3.255"]);
+    assert_eq!(data(&node.ask(container, "A")), ["9.0.3.255"]);
+    cluster
+        .events
+        .send(&cluster.tasks[1].updated("TASK_KILLED"));
+    node.wait_for(other, "A", &[]);
+    assert_eq!(node.ask(other, "A").status, "NXDOMAIN");
+    assert_eq!(
+        node.ask("other.marathon.l4lb.thisdcos.directory", "A")
+            .status,
+        "NXDOMAIN"
+    );
+}
+
+#[test]
+fn each_listener_answers_and_other_names_go_to_the_best_upstream() {
+    let good = Upstream::start([192, 0, 2, 80].into()).unwrap();
+    let cluster = Cluster::start(&[]);
+    // Takes queries and says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead = silent.local_addr().unwrap().to_string();
+    let node = Node::start(&cluster, |config| {
+        let upstreams = json!([dead, good.address.to_string()]);
+        config["dcos"]["upstreams"] = upstreams;
+    });
+    node.wait_for("ready.spartan", "A", &["127.0.0.1"]);
+    for address in ["127.0.0.2", "127.0.0.3"] {
+        // dig takes a reply from the address asked only.
+        let response = Dig::at(address)
+            .port(node.port)
+            .ask("zk-1.zk", "A")
+            .unwrap();
+        assert_eq!(data(&response), ["172.17.0.2"]);
+        let begun = Instant::now();
+        let response = Dig::at(address)
+            .port(node.port)
+            .ask("a.example", "A")
+            .unwrap();
+        assert_eq!(data(&response), ["192.0.2.80"]);
+        // The other one has five seconds.
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+    assert_eq!(node.ask("thisdcos.directory", "A").status, "NOERROR");
+    let seen = good.seen().len();
+    assert_eq!(node.ask("a.unknown.thisdcos.global", "A").status, "REFUSED");
+    assert_eq!(good.seen().len(), seen);
+}
+
+#[test]
+fn addresses_of_vips_outlive_a_restart() {
+    // Both start at 11.29.210.66: who comes first gets it.
+    let app = |label: &'static str, id: &str| App {
+        name: "svc",
+        id: id.into(),
+        ip: [9, 0, 2, 5].into(),
+        vip: label,
+    };
+    let mut cluster = Cluster::start(&[app("svc4703:80", "b")]);
+    let mut node = Node::start(&cluster, |_| {});
+    let (first, second) = (
+        "svc1265.marathon.l4lb.thisdcos.directory",
+        "svc4703.marathon.l4lb.thisdcos.directory",
+    );
+    node.wait_for(second, "A", &["11.29.210.66"]);
+    cluster.tasks.push(app("svc1265:80", "a"));
+    cluster.tell();
+    let task = json!({"type": "TASK_ADDED", "task_added": {"task": cluster.tasks[1].task()}});
+    cluster.events.send(&task);
+    node.wait_for(first, "A", &["11.29.210.67"]);
+    let vip_file = node.vip_file.clone();
+    node.stop();
+    let again = Node::start(&cluster, |config| {
+        config["dcos"]["vip_file"] = json!(vip_file)
+    });
+    again.wait_for(first, "A", &["11.29.210.67"]);
+    assert_eq!(data(&again.ask(second, "A")), ["11.29.210.66"]);
+}
+
+/// Asks until the answer is this address. Faster than starting a program for each question.
+fn wait_for_address(port: u16, name: &str, wanted: Ipv4Addr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .connect(SocketAddr::from(([127, 0, 0, 1], port)))
+        .unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let mut query = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len()).unwrap());
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    let begun = Instant::now();
+    let mut response = [0; 512];
+    loop {
+        socket.send(&query).unwrap();
+        let len = socket.recv(&mut response).unwrap();
+        if response[..len].ends_with(&wanted.octets()) {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{name} is not {wanted}");
+    }
+}
