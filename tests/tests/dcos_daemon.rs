@@ -6,11 +6,13 @@
     reason = "what a test needs and does not get ends it"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use dns_userspace::commands::vips;
 use dns_userspace::config::{Config, Surroundings, check_text};
 use dns_userspace::daemon;
 use serde_json::{Value, json};
@@ -120,6 +122,8 @@ impl Cluster {
 /// A running daemon; ends when dropped.
 struct Node {
     port: u16,
+    rest: u16,
+    config: Value,
     vip_file: PathBuf,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -140,7 +144,8 @@ impl Node {
                 "vip_file": vip_file, "upstreams": ["127.0.0.9:1"]},
         });
         change(&mut config);
-        let config = checked(&config);
+        let written = config;
+        let config = checked(&written);
         let (end, ended) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -153,6 +158,8 @@ impl Node {
         });
         Self {
             port,
+            rest,
+            config: written,
             vip_file,
             end: Some(end),
             thread: Some(thread),
@@ -183,6 +190,25 @@ impl Node {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Status code, headers and body of a request to the REST API.
+    fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.rest)).unwrap();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, _, body) = self.request("GET", path, "");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
     }
 
     fn stop(&mut self) {
@@ -420,6 +446,139 @@ fn addresses_of_vips_outlive_a_restart() {
     });
     again.wait_for(first, "A", &["11.29.210.67"]);
     assert_eq!(data(&again.ask(second, "A")), ["11.29.210.66"]);
+}
+
+/// Section 6 of dcos-net's behaviour.
+#[test]
+fn the_rest_api_lists_what_is_served() {
+    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |config| {
+        config["dcos"]["static_zones"] = json!({"component.thisdcos.directory": [
+            {"type": "CNAME", "name": "registry", "value": "master.dcos.thisdcos.directory"}]});
+        config["dcos"]["public_ips"] = json!(["203.0.113.7"]);
+    });
+    let vip = "mygroupmyapp.marathon.l4lb.thisdcos.directory";
+    node.wait_for(vip, "A", &["11.198.144.68"]);
+    node.wait_for(
+        "myapp.mygroup.marathon.mesos.thisdcos.directory",
+        "A",
+        &["9.0.2.5"],
+    );
+
+    let version = json!({"Service": "dcos-dns", "Version": "0.0.1"});
+    assert_eq!(node.get("/v1/version"), version);
+    for path in ["/v1/config", "/v1/enumerate"] {
+        assert_eq!(node.request("GET", path, "").0, 501);
+    }
+    assert_eq!(node.request("POST", "/v1/vips", "").0, 405);
+    assert_eq!(
+        node.request("GET", "/v1/vips", "Accept: text/html\r\n").0,
+        406
+    );
+    assert_eq!(node.request("GET", "/v1/vips", "Accept: */*\r\n").0, 200);
+
+    let row = json!([{"host": vip, "ip": "11.198.144.68"}]);
+    assert_eq!(node.get(&format!("/v1/hosts/{vip}")), row);
+    assert_eq!(node.get(&format!("/v1/hosts/{vip}.")), row);
+    let row = json!([{"host": "master.dcos.thisdcos.directory", "ip": "172.17.0.2"}]);
+    assert_eq!(
+        node.get("/v1/hosts/registry.component.thisdcos.directory"),
+        row
+    );
+    let alias = "mygroupmyapp.marathon.dclb.thisdcos.directory";
+    let row = json!([{"host": alias, "ip": "11.198.144.68"}]);
+    assert_eq!(node.get(&format!("/v1/hosts/{alias}")), row);
+    for nothing in [
+        "leader.mesos",
+        "nope.dcos.thisdcos.directory",
+        "example.com",
+        "a..b",
+    ] {
+        assert_eq!(
+            node.get(&format!("/v1/hosts/{nothing}")),
+            json!([]),
+            "{nothing}"
+        );
+    }
+
+    let service = "_http._myapp.mygroup._tcp.marathon.mesos.thisdcos.directory";
+    let found = node.get(&format!("/v1/services/{service}"));
+    let row = &found[0];
+    assert_eq!(
+        (&row["service"], &row["port"]),
+        (&json!(service), &json!(80))
+    );
+    assert_eq!(row["ip"], "9.0.2.5");
+    assert!(
+        row["host"]
+            .as_str()
+            .unwrap()
+            .ends_with(".mesos.thisdcos.directory")
+    );
+    assert_eq!(node.get(&format!("/v1/services/{vip}")), json!([]));
+
+    let records = node.get("/v1/records");
+    let records = records.as_array().unwrap();
+    let row = json!({"name": vip, "host": "11.198.144.68", "rtype": "A"});
+    assert!(records.contains(&row));
+    let row = json!({"name": "ready.spartan", "host": "127.0.0.1", "rtype": "A"});
+    assert!(records.contains(&row));
+    let is_other = |name: &str| {
+        name.ends_with(".mesos") || name.ends_with(".global") || name.ends_with(".dcos.directory")
+    };
+    assert!(
+        !records
+            .iter()
+            .any(|row| is_other(row["name"].as_str().unwrap()))
+    );
+
+    let listed = json!([{"vip": format!("{vip}:80"), "protocol": "tcp",
+        "backend": [{"ip": "9.0.2.5", "port": 80}]}]);
+    assert_eq!(node.get("/v1/vips"), listed);
+    let (_, head, _) = node.request("GET", "/v1/vips", "");
+    let tag = head
+        .lines()
+        .find_map(|line| line.strip_prefix("etag: "))
+        .unwrap();
+    let known = format!("If-None-Match: {tag}\r\n");
+    assert_eq!(node.request("GET", "/v1/vips", &known).0, 304);
+
+    let nodes = node.get("/v1/nodes");
+    assert_eq!(nodes[0]["private_ip"], "172.17.0.2");
+    assert_eq!(nodes[0]["public_ips"], json!(["203.0.113.7"]));
+    assert_eq!(node.get("/lashup/key"), json!({"zbase32_public_key": ID}));
+    let (_, _, metrics) = node.request("GET", "/v1/metrics/l4lb", "");
+    assert!(metrics.contains("\nvips 1\n"), "{metrics}");
+    let (_, _, metrics) = node.request("GET", "/v1/metrics/mesos_listener", "");
+    assert!(metrics.contains("\nis_leader 1\n"), "{metrics}");
+    let (_, _, metrics) = node.request("GET", "/v1/metrics/dns", "");
+    let of_zk = "zone_records{zone=\"zk.\"} 7\n";
+    assert!(metrics.contains(of_zk), "{metrics}");
+    let (status, _, body) = node.request("GET", "/v1/metrics/nope", "");
+    assert_eq!((status, body.as_str()), (404, "Unknown Registry"));
+
+    // The command asks the running daemon, and takes addresses from the file it keeps.
+    let config = std::env::temp_dir().join(format!("mesos-xdns-config-{}.json", node.port));
+    std::fs::write(&config, node.config.to_string()).unwrap();
+    let begun = Instant::now();
+    let text = loop {
+        let mut out = Vec::new();
+        let arguments = vips::Arguments {
+            config: config.clone(),
+            allocate: Vec::new(),
+            events: None,
+            json: false,
+        };
+        vips::run(&arguments, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        if text.contains("11.198.144.68") {
+            break text;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    std::fs::remove_file(&config).unwrap();
+    assert!(text.contains("9.0.2.5:80"), "{text}");
 }
 
 /// Asks until the answer is this address. Faster than starting a program for each question.

@@ -75,7 +75,7 @@ impl Cluster {
     /// The zones before anything is known of tasks, VIPs with the addresses they had before a
     /// restart.
     fn new(dcos: &Dcos, stream: watch::Receiver<StreamStatus>) -> Result<Self> {
-        let allocations = load(&dcos.vip_file)?;
+        let allocations = load(&dcos.vip_file);
         let mut zones = DcosZones::new(&dcos.zone_settings(), &allocations)?;
         zones.set_public_ips(&dcos.public_ips)?;
         Ok(Self {
@@ -161,14 +161,17 @@ impl Cluster {
     }
 }
 
-fn load(path: &Path) -> Result<Vec<Allocation>> {
-    match std::fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("reading the addresses of VIPs in {}", path.display())),
+/// The addresses saved. A file that cannot be read costs VIPs their addresses, not the start.
+fn load(path: &Path) -> Vec<Allocation> {
+    let read = match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error)
-            .with_context(|| format!("reading the addresses of VIPs in {}", path.display())),
-    }
+        Err(error) => Err(error),
+    };
+    read.unwrap_or_else(|error| {
+        warn!(file = %path.display(), %error, "VIPs get addresses anew");
+        Vec::new()
+    })
 }
 
 /// Replaces the file, so that a reader finds the old list or the new one, whole.
@@ -214,7 +217,7 @@ impl Feed {
 /// Starts to follow what the zones are made of. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// A certificate, a static zone or the file of VIP addresses cannot be used.
+/// A certificate or a static zone cannot be used.
 pub(super) fn start(
     config: &Config,
     dcos: &Dcos,

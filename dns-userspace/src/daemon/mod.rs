@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -20,11 +20,12 @@ use crate::forwarder::Forwarder;
 use crate::http;
 use crate::mesos::follow::{self, Follower};
 use crate::server::{self, FastPath, Server};
-use crate::zones::Snapshot;
+use crate::zones::{Name, Snapshot};
 
 mod dcos;
 mod listen;
 mod pipeline;
+mod rest;
 mod status;
 
 use dcos::{Cluster, Feed, News};
@@ -212,6 +213,21 @@ impl Daemon {
             info!(address = %listener.local_addr()?, "HTTP is served");
             let source = Arc::new(self.account.clone());
             tokio::spawn(http::serve(listener, source));
+        }
+        if let Some((cluster, dcos)) = self.account.cluster.as_ref().zip(config.dcos.as_ref()) {
+            let place = dcos.rest_listener;
+            let listener = tokio::net::TcpListener::bind(place)
+                .await
+                .with_context(|| format!("dcos.rest_listener: {place}"))?;
+            info!(address = %listener.local_addr()?, "the REST API of dcos-net is served");
+            let source = rest::Rest {
+                outlet: Arc::clone(&self.account.outlet),
+                cluster: Arc::clone(cluster),
+                domain: Name::from_text(&config.domain)?,
+                node_ip: dcos.node_ip,
+                since: SystemTime::now(),
+            };
+            tokio::spawn(http::dcos::serve(listener, Arc::new(source)));
         }
         Ok(())
     }

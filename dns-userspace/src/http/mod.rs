@@ -11,6 +11,8 @@ use tracing::error;
 
 use crate::daemon::Status;
 
+pub mod dcos;
+
 /// What the API tells about.
 pub trait Source: Send + Sync + 'static {
     /// How the daemon is doing.

@@ -297,6 +297,12 @@ impl DcosZones {
         })
     }
 
+    /// The node's public addresses.
+    #[must_use]
+    pub fn public_ips(&self) -> &[IpAddr] {
+        &self.public_ips
+    }
+
     /// Takes over the whole copy of the mesos-dns zone.
     ///
     /// # Errors
