@@ -44,18 +44,23 @@ pub fn binary() -> Result<PathBuf, String> {
         .ok_or_else(|| "needs the daemon: cargo build --package dns-userspace".to_owned())
 }
 
-/// Starts the daemon in a namespace and waits until it serves.
+/// Starts the daemon in a namespace and waits until it listens. Its `/var/lib` is empty, and what
+/// it writes there is gone with it.
 ///
 /// # Errors
 ///
 /// It ends or stays silent; the error carries its log.
 pub fn start(host: &Netns, configuration: &Path) -> Result<Process> {
     let binary = binary().map_err(anyhow::Error::msg)?;
-    let mut command = host.command(binary);
-    command.arg("run").arg("--config").arg(configuration);
+    let script = "mount -t tmpfs tmpfs /var/lib && exec \"$0\" run --config \"$1\"";
+    let mut command = host.command("unshare");
+    command.args(["--mount", "--", "sh", "-c", script]);
+    command.arg(binary).arg(configuration);
+    // What is logged must not depend on who runs the test.
+    command.env_remove("RUST_LOG");
     let mut process = Process::start("mesos-xdns", &mut command)?;
     process
-        .wait_for(" ready", START)
+        .wait_for("DNS is served", START)
         .with_context(|| format!("with {}", configuration.display()))?;
     Ok(process)
 }

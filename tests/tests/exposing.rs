@@ -7,16 +7,22 @@
     reason = "what a test needs and does not get ends it"
 )]
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use serde_json::{Value, json};
 use tests::{
     daemon,
     dig::{Dig, Record, Response},
-    fake_master::FakeMaster,
+    fake_master::{Behaviour, Events, FakeMaster},
     how_to::{Files, files},
     name_server::{bind, unbound},
     needs_daemon, needs_root, needs_tool,
     netns::Netns,
     network::Network,
+    process::Process,
 };
 
 const DOCUMENT: &str = include_str!("../../docs/exposing.md");
@@ -29,25 +35,49 @@ fn shown(heading: &str) -> Files {
     files(DOCUMENT, heading).unwrap()
 }
 
-/// A master at its address, with the task `web` of marathon on two agents, at one of their ports each.
+/// A master at its address, with the task `web` of marathon on two agents, at one of their ports
+/// each; in its state and as events.
 fn start_master(host: &Netns) -> FakeMaster {
     let master = host
         .enter(|| FakeMaster::start_at(format!("{MASTER}:5050").parse()?))
         .unwrap();
+    let numbers = [1_u32, 2];
+    let status = |number: u32| -> Value {
+        json!({"state": "TASK_RUNNING", "timestamp": 1.0, "container_status": {
+            "network_infos": [{"ip_addresses": [{"ip_address": format!("10.0.0.{number}")}]}]}})
+    };
     let task = |number: u32| -> Value {
-        json!({"id": format!("web.{number}"), "name": "web", "slave_id": format!("S{number}"), "framework_id": "F1",
-            "state": "TASK_RUNNING", "resources": {"ports": format!("[3100{number}-3100{number}]")},
-            "statuses": [{"state": "TASK_RUNNING", "timestamp": 1.0, "container_status": {
-                "network_infos": [{"ip_addresses": [{"ip_address": format!("10.0.0.{number}")}]}]}}]})
+        json!({"id": format!("web.{number}"), "name": "web", "slave_id": format!("S{number}"),
+            "framework_id": "F1", "state": "TASK_RUNNING", "statuses": [status(number)],
+            "resources": {"ports": format!("[3100{number}-3100{number}]")}})
     };
     let agent = |number: u32| -> Value {
         json!({"id": format!("S{number}"), "hostname": format!("10.0.1.{number}"),
             "pid": format!("slave(1)@10.0.1.{number}:5051")})
     };
     master.serve_state(&json!({"leader": format!("master@{MASTER}:5050"),
-        "slaves": [agent(1), agent(2)],
+        "slaves": numbers.map(agent),
         "frameworks": [{"id": "F1", "name": "marathon", "pid": "scheduler@192.0.2.12:8080",
-            "hostname": "192.0.2.12", "tasks": [task(1), task(2)]}]}));
+            "hostname": "192.0.2.12", "tasks": numbers.map(task)}]}));
+
+    let agent = |number: u32| -> Value {
+        json!({"agent_info": {"id": {"value": format!("S{number}")},
+            "hostname": format!("10.0.1.{number}")}})
+    };
+    let task = |number: u32| -> Value {
+        json!({"name": "web", "task_id": {"value": format!("web.{number}")},
+            "framework_id": {"value": "F1"}, "agent_id": {"value": format!("S{number}")},
+            "state": "TASK_RUNNING", "resources": [], "statuses": [status(number)],
+            "container": {"type": "MESOS", "network_infos": [{"name": "dcos"}]}})
+    };
+    let events = Events::default();
+    events.begin_with(&json!({"type": "SUBSCRIBED", "subscribed": {
+        "heartbeat_interval_seconds": 15.0, "get_state": {
+            "get_agents": {"agents": numbers.map(agent)},
+            "get_frameworks": {"frameworks": [
+                {"framework_info": {"id": {"value": "F1"}, "name": "marathon"}}]},
+            "get_tasks": {"tasks": numbers.map(task)}}}}));
+    master.behave_at("/api/v1", Behaviour::Events(events));
     master
 }
 
@@ -151,4 +181,219 @@ fn a_resolver_finds_a_delegated_domain() {
     assert!(direct.is_err(), "{direct:?}");
     assert_eq!(resolve("nope.marathon.mesos", "A").status, "NXDOMAIN");
     assert_eq!(resolve("web.marathon.mesos", "TXT").status, "NOERROR");
+}
+
+/// The zone of the cluster.
+const CLUSTER: &str = "yor6tqhiag39y6cjkdd4w9uzo45qhku6ra8hl7hpr6d9ukjaz3jo.dcos.directory";
+
+/// Waits until a server knows a name: a DC/OS node answers before it has heard from Mesos.
+fn wait_for(dig: &Dig<'_>, name: &str, rtype: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let response = dig.ask(name, rtype).unwrap();
+        if !response.answer.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{response:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Names of the targets of a chain, from the name asked for to the name with the data.
+fn chain(response: &Response) -> Vec<(&str, &str, &str)> {
+    let aliases = response
+        .answer
+        .iter()
+        .filter(|record| record.rtype != "A" && record.rtype != "SRV");
+    aliases
+        .map(|one| (one.name.as_str(), one.rtype.as_str(), one.data.as_str()))
+        .collect()
+}
+
+/// The masters of the cluster and their servers; the third one is not there.
+struct Masters {
+    _first: Netns,
+    _second: Netns,
+    _master: FakeMaster,
+    _daemons: [Process; 2],
+    _files: Files,
+}
+
+fn start_masters(network: &mut Network, heading: &str) -> Masters {
+    let first = network.host("master1", MASTER).unwrap();
+    let second = network.host("master2", "192.0.2.12").unwrap();
+    let master = start_master(&first);
+    let files = shown(heading);
+    let configuration = files.at(CONFIGURATION).unwrap();
+    let daemons = [&first, &second].map(|host| daemon::start(host, &configuration).unwrap());
+    for address in [MASTER, "192.0.2.12"] {
+        let dig = Dig::at(address).from(network.client());
+        wait_for(&dig, &format!("leader.mesos.{CLUSTER}"), "A");
+    }
+    Masters {
+        _first: first,
+        _second: second,
+        _master: master,
+        _daemons: daemons,
+        _files: files,
+    }
+}
+
+#[test]
+fn bind_forwards_a_cluster_to_those_of_its_masters_that_live() {
+    needs_root!();
+    needs_tool!("dig", "ip", "named", "nsenter", "unshare");
+    needs_daemon!();
+    let mut network = Network::new().unwrap();
+    let bind_host = network.host("bind", BIND).unwrap();
+    let _masters = start_masters(&mut network, "Forward zone: mesos-xdns on every master");
+    let _bind = bind(
+        &bind_host,
+        shown("Forward zone: BIND, which the clients ask"),
+    )
+    .unwrap();
+    let dig = Dig::at(BIND).from(network.client()).option("+timeout=10");
+    let ask = |name: &str, rtype: &str| dig.ask(&format!("{name}.{CLUSTER}"), rtype).unwrap();
+
+    assert_eq!(ask("leader.mesos", "A").data("A"), [MASTER]);
+    let web = ask("web.marathon.mesos", "A");
+    assert_eq!(sorted(&web, "A"), ["10.0.0.1", "10.0.0.2"]);
+    let services = ask("_web._tcp.marathon.mesos", "SRV");
+    assert_eq!(services.data("SRV").len(), 2);
+    for service in services.data("SRV") {
+        assert!(service.ends_with(&format!(".{CLUSTER}.")), "{service}");
+    }
+    let nodata = ask("web.marathon.mesos", "TXT");
+    assert_eq!(
+        (nodata.status.as_str(), &nodata.answer[..]),
+        ("NOERROR", &[][..])
+    );
+    assert_eq!(ask("nope.marathon.mesos", "A").status, "NXDOMAIN");
+    // From the event stream, after the time for agents to come back.
+    let web = format!("web.marathon.autoip.dcos.{CLUSTER}");
+    wait_for(&dig, &web, "A");
+    assert_eq!(
+        sorted(&dig.ask(&web, "A").unwrap(), "A"),
+        ["10.0.0.1", "10.0.0.2"]
+    );
+    // It did look for the master that is not there.
+    let neighbours = bind_host.ip("neighbour show 192.0.2.13").unwrap();
+    assert!(neighbours.contains("192.0.2.13"), "no query went there");
+}
+
+#[test]
+fn bind_renames_a_zone_into_the_cluster() {
+    needs_root!();
+    needs_tool!("dig", "ip", "named", "nsenter", "unshare");
+    needs_daemon!();
+    let mut network = Network::new().unwrap();
+    let whole_host = network.host("bind", BIND).unwrap();
+    let _masters = start_masters(&mut network, "Forward zone: mesos-xdns on every master");
+    let whole = bind(&whole_host, shown("DNAME in BIND: the whole of a zone")).unwrap();
+    let dig = Dig::at(BIND).from(network.client()).option("+timeout=10");
+    let target = format!("mesos.{CLUSTER}.");
+    let leader = dig.ask("leader.contoso.com", "A").unwrap();
+    assert_eq!(leader.data("A"), [MASTER]);
+    assert_eq!(
+        chain(&leader),
+        [
+            ("contoso.com.", "DNAME", target.as_str()),
+            (
+                "leader.contoso.com.",
+                "CNAME",
+                format!("leader.{target}").as_str()
+            ),
+        ]
+    );
+    let web = dig.ask("web.marathon.contoso.com", "A").unwrap();
+    assert_eq!(sorted(&web, "A"), ["10.0.0.1", "10.0.0.2"]);
+    let services = dig.ask("_web._tcp.marathon.contoso.com", "SRV").unwrap();
+    assert_eq!(services.data("SRV").len(), 2);
+    assert_eq!(dig.ask("nope.contoso.com", "A").unwrap().status, "NXDOMAIN");
+    // The owner's own records stay.
+    let own = dig.ask("contoso.com", "NS").unwrap();
+    assert_eq!(own.data("NS"), ["ns1.example.net."]);
+    drop(whole);
+
+    let mut files = shown("DNAME in BIND: some names of a zone");
+    for other in ["/etc/bind/named.conf.options", "/etc/bind/named.conf.local"] {
+        let shown = shown("DNAME in BIND: the whole of a zone");
+        let content = std::fs::read_to_string(shown.at(other).unwrap()).unwrap();
+        files.write_default(other, &content).unwrap();
+    }
+    let _part = bind(&whole_host, files).unwrap();
+    let web = dig.ask("web.foo.contoso.com", "A").unwrap();
+    assert_eq!(sorted(&web, "A"), ["10.0.0.1", "10.0.0.2"]);
+    let target = format!("marathon.mesos.{CLUSTER}.");
+    assert_eq!(
+        chain(&web)[0],
+        ("foo.contoso.com.", "DNAME", target.as_str())
+    );
+    assert_eq!(
+        dig.ask("www.contoso.com", "A").unwrap().data("A"),
+        ["192.0.2.80"]
+    );
+    assert_eq!(
+        dig.ask("leader.contoso.com", "A").unwrap().status,
+        "NXDOMAIN"
+    );
+}
+
+#[test]
+fn a_static_zone_renames_without_bind() {
+    needs_root!();
+    needs_tool!("dig", "ip", "nsenter", "unbound", "unshare");
+    needs_daemon!();
+    let mut network = Network::new().unwrap();
+    let unbound_host = network.host("unbound", UNBOUND).unwrap();
+    let _masters = start_masters(&mut network, "DNAME in mesos-xdns: the configuration");
+    let _unbound = unbound(
+        &unbound_host,
+        shown("DNAME in mesos-xdns: a resolver before it"),
+    )
+    .unwrap();
+    let target = format!("mesos.{CLUSTER}.");
+    let leader = format!("leader.{target}");
+    let web = format!("web.marathon.{target}");
+    for (server, is_ours) in [(MASTER, true), (UNBOUND, false)] {
+        let dig = Dig::at(server).from(network.client()).option("+timeout=10");
+        let ask = |name: &str, rtype: &str| dig.ask(name, rtype).unwrap();
+
+        // RFC 6672, section 3.1: the DNAME, the CNAME made from it, and the data.
+        let response = ask("leader.contoso.com", "A");
+        assert_eq!(response.has_flag("aa"), is_ours);
+        assert_eq!(
+            chain(&response),
+            [
+                ("contoso.com.", "DNAME", target.as_str()),
+                ("leader.contoso.com.", "CNAME", leader.as_str()),
+            ]
+        );
+        assert_eq!(response.data("A"), [MASTER]);
+        assert_eq!(response.answer.last().unwrap().name, leader);
+
+        let response = ask("shop.fabrikam.com", "A");
+        assert_eq!(
+            chain(&response),
+            [("shop.fabrikam.com.", "CNAME", web.as_str())]
+        );
+        assert_eq!(sorted(&response, "A"), ["10.0.0.1", "10.0.0.2"]);
+        let response = ask("web.foo.fabrikam.com", "A");
+        assert_eq!(sorted(&response, "A"), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(chain(&response)[1].2, web);
+        let services = ask("_web._tcp.marathon.contoso.com", "SRV");
+        assert_eq!(services.data("SRV").len(), 2);
+        assert_eq!(ask("www.fabrikam.com", "A").data("A"), ["192.0.2.80"]);
+
+        // What the target does not have.
+        assert_eq!(ask("nope.contoso.com", "A").status, "NXDOMAIN");
+        let nodata = ask("shop.fabrikam.com", "TXT");
+        assert_eq!(
+            (nodata.status.as_str(), nodata.data("TXT").len()),
+            ("NOERROR", 0)
+        );
+        // Names that are not below a DNAME, RFC 6672, section 2.3: the owner itself is not renamed.
+        assert_eq!(ask("foo.fabrikam.com", "A").answer, []);
+        assert_eq!(ask("bar.fabrikam.com", "A").status, "NXDOMAIN");
+    }
 }
