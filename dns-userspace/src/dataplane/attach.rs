@@ -51,11 +51,9 @@ pub(super) fn attach(program: &mut Xdp, name: &str, mode: Mode) -> Result<(XdpLi
         Mode::Generic => (XdpMode::Skb, Mode::Generic),
         Mode::Off => bail!("switched off"),
     };
-    let link = program.attach(name, flags).map_err(|error| {
-        let cause = std::error::Error::source(&error)
-            .map_or_else(String::new, |source| format!(": {source}"));
-        anyhow!("{} XDP on {name}: {error}{cause}", achieved.name())
-    })?;
+    let link = program
+        .attach(name, flags)
+        .with_context(|| format!("{} XDP on {name}", achieved.name()))?;
     Ok((link, achieved))
 }
 

@@ -14,6 +14,7 @@ mod attach;
 mod mapping;
 mod program;
 mod publish;
+mod reason;
 mod slots;
 
 pub use attach::{Attachment, Mode};
@@ -61,7 +62,7 @@ impl DataPlane {
             None => Self::Off(Reason::NotBuilt),
             Some(object) => match Xdp::start(object, settings) {
                 Ok(xdp) => Self::Xdp(Box::new(xdp)),
-                Err(error) => Self::Off(Reason::Refused(format!("{error:#}"))),
+                Err(error) => Self::Off(Reason::Refused(reason::explain(&error))),
             },
         }
     }

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::attach::{self, Attachment, Mode};
 use super::publish::{Occupancy, Publisher};
+use super::reason;
 use crate::zones::{Diff, Snapshot};
 
 /// Name of the program in the object.
@@ -183,7 +184,7 @@ impl Xdp {
             Err(error) => Attachment {
                 interface,
                 mode: Mode::Off,
-                problem: Some(format!("{error:#}")),
+                problem: Some(reason::explain(&error)),
             },
         }
     }
