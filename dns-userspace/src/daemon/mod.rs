@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::answers::{Policy, fast};
 use crate::config::{Config, Surroundings, XdpMode};
@@ -166,6 +166,7 @@ impl Daemon {
         if listening {
             self.listen(config).await?;
         }
+        let mut unused = Unused::default();
         loop {
             let work = tokio::select! {
                 Some(state) = self.follower.observations.recv() => Work::State(Box::new(state)),
@@ -176,10 +177,10 @@ impl Daemon {
             // Reading a large state takes a while, and host names may have to be looked up.
             let (pipeline, result) = tokio::task::spawn_blocking(move || {
                 let result = match work {
-                    Work::State(state) => self.pipeline.apply(&state),
+                    Work::State(state) => self.pipeline.apply(&state).map(|()| true),
                     Work::News(news) => {
                         self.pipeline.apply_news(news);
-                        Ok(())
+                        Ok(false)
                     }
                 };
                 (self.pipeline, result)
@@ -188,13 +189,18 @@ impl Daemon {
             .context("the pipeline broke off")?;
             self.pipeline = pipeline;
             match result {
-                Ok(()) if !listening => {
-                    self.listen(config).await?;
-                    listening = true;
-                    info!("ready");
+                Ok(true) => unused.over(),
+                // Of Mesos that says nothing.
+                Ok(false) => {}
+                Err(error) => {
+                    unused.failed(&error);
+                    continue;
                 }
-                Ok(()) => {}
-                Err(error) => warn!(error = format!("{error:#}"), "state not used"),
+            }
+            if !listening {
+                self.listen(config).await?;
+                listening = true;
+                info!("ready");
             }
         }
     }
@@ -267,6 +273,34 @@ impl Daemon {
                 }
                 result => return Ok(result?),
             }
+        }
+    }
+}
+
+/// States that came and could not be used, since the last that could: a master that goes on
+/// sending the same is complained about once.
+#[derive(Default)]
+struct Unused {
+    count: u64,
+    logged: String,
+}
+
+impl Unused {
+    fn failed(&mut self, error: &anyhow::Error) {
+        self.count += 1;
+        let error = format!("{error:#}");
+        if error == self.logged {
+            debug!(error, "state not used; keeping old DNS state");
+        } else {
+            warn!(error, "state not used; keeping old DNS state");
+            self.logged = error;
+        }
+    }
+
+    fn over(&mut self) {
+        let before = std::mem::take(self);
+        if before.count > 0 {
+            info!(unused = before.count, "state is used again");
         }
     }
 }

@@ -108,12 +108,8 @@ impl Pipeline {
     /// The state cannot be read; all stays as it was.
     pub(super) fn apply(&mut self, observation: &Observation) -> anyhow::Result<()> {
         let start = Instant::now();
-        let (state, mut defects) = state::parse(&observation.body).with_context(|| {
-            format!(
-                "state of {}: keeping the last good one",
-                observation.fetched_from
-            )
-        })?;
+        let (state, mut defects) = state::parse(&observation.body)
+            .with_context(|| format!("state of {}", observation.fetched_from))?;
         let candidates: Vec<String> = observation
             .candidates
             .listed()
