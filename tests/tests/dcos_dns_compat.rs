@@ -226,11 +226,6 @@ fn fixes(observed: &mut Value) {
                 "dcos.thisdcos.directory. 1 SOA ns.spartan. support.mesosphere.com. 1 60 180 86400 1"
             ]);
         }
-        // The order is that of the types, and rotated within each.
-        ("dcos.thisdcos.directory", "ANY") => {
-            let answer = observed["answer"].as_array_mut().unwrap();
-            answer.reverse();
-        }
         // The SOA is that of the zone the alias leads to (RFC 2308, section 2.2).
         ("registry.component.thisdcos.directory", "AAAA") => {
             observed["authority"] = json!([

@@ -1,5 +1,6 @@
 //! A resolution as a message of bounded size: sections, compression, rotation, truncation.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::zones::{Name, Rdata, Rrset, Rtype};
@@ -42,10 +43,15 @@ pub struct Size {
 /// is the glue of a referral (RFC 9471, section 3).
 #[must_use]
 pub fn write(query: &Query<'_>, resolution: &Resolution<'_>, size: Size) -> Vec<u8> {
+    let together = rotated_together(resolution, query.id);
+    let (answer, turn) = match &together {
+        Some(answer) => (answer, 0),
+        None => (&resolution.answer, query.id),
+    };
     let mut writer = Writer::new(query, resolution, size);
     let mut truncated = false;
-    for entry in &resolution.answer {
-        truncated = truncated || !writer.add(Section::Answer, entry, query.id);
+    for entry in answer {
+        truncated = truncated || !writer.add(Section::Answer, entry, turn);
     }
     for entry in &resolution.authority {
         truncated = truncated || !writer.add(Section::Authority, entry, 0);
@@ -78,6 +84,7 @@ pub fn write_error(query: &Query<'_>, rcode: Rcode, size: Size) -> Vec<u8> {
         answer: Vec::new(),
         authority: Vec::new(),
         additional: Vec::new(),
+        rotates_types_together: false,
         needs_additional: false,
         extended_error: None,
     };
@@ -318,6 +325,33 @@ impl<'r> Writer<'r> {
         }
         self.out
     }
+}
+
+/// The answer as dcos-dns has it: aliases in their order, then all other records as one list that
+/// is rotated left by the message id. `None` where rotating each RRset gives the same, or is wanted.
+fn rotated_together<'s>(resolution: &Resolution<'s>, id: u16) -> Option<Vec<Entry<'s>>> {
+    let is_alias = |entry: &&Entry<'s>| entry.rrset.rtype() == Rtype::CNAME;
+    let others = resolution.answer.iter().filter(|entry| !is_alias(entry));
+    if !resolution.rotates_types_together || others.clone().count() < 2 {
+        return None;
+    }
+    let mut records: Vec<Entry<'s>> = others
+        .flat_map(|entry| {
+            let one = |data: &Rdata| {
+                let data = vec![data.clone()];
+                let rrset = Rrset::new(entry.rrset.rtype(), entry.rrset.ttl(), data);
+                Entry {
+                    owner: entry.owner.clone(),
+                    rrset: Cow::Owned(rrset),
+                }
+            };
+            entry.rrset.data().iter().map(one)
+        })
+        .collect();
+    let turn = usize::from(id).checked_rem(records.len()).unwrap_or(0);
+    records.rotate_left(turn);
+    let aliases = resolution.answer.iter().filter(is_alias).cloned();
+    Some(aliases.chain(records).collect())
 }
 
 /// The records of an RRset from the `turn`-th on, then those before.

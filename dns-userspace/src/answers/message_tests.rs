@@ -51,6 +51,7 @@ fn bare<'s>(answer: Vec<Entry<'s>>) -> Resolution<'s> {
         answer,
         authority: Vec::new(),
         additional: Vec::new(),
+        rotates_types_together: false,
         needs_additional: false,
         extended_error: None,
     }

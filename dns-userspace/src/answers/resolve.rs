@@ -59,6 +59,8 @@ pub struct Resolution<'s> {
     pub authority: Vec<Entry<'s>>,
     /// Addresses of the targets in the sections before.
     pub additional: Vec<Entry<'s>>,
+    /// Whether records of several types are rotated as one list, by the zone of the question.
+    pub rotates_types_together: bool,
     /// Whether a response without the additional section is incomplete, as a referral without
     /// glue is (RFC 9471, section 3).
     pub needs_additional: bool,
@@ -80,6 +82,7 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, name: &Name, rtype: Rtype) -> Option<
             answer: Vec::new(),
             authority: Vec::new(),
             additional: Vec::new(),
+            rotates_types_together: zone.rotates_types_together,
             needs_additional: false,
             extended_error: None,
         },

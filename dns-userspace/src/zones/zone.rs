@@ -34,6 +34,9 @@ pub struct Zone {
     /// The rcode when an alias of this zone leads to a name of ours that does not exist. dcos-dns
     /// says NOERROR where RFC 6604, section 3 wants NXDOMAIN.
     pub alias_to_nothing_is_nodata: bool,
+    /// Whether the records of an answer of several types are rotated as one list, as dcos-dns does
+    /// it, and not each type by itself.
+    pub rotates_types_together: bool,
     /// Each `.*` in the question is removed before the look-up, as mesos-dns does.
     pub ignores_stars: bool,
     /// Whether a name with the label `*` was ever in the content, so that a name which is not found
@@ -58,6 +61,7 @@ impl Zone {
             fixed_serial: false,
             unknown_srv_is_nodata: false,
             alias_to_nothing_is_nodata: false,
+            rotates_types_together: false,
             ignores_stars: false,
             has_wildcards: false,
             complete: false,

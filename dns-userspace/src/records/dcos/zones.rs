@@ -79,6 +79,7 @@ pub fn dcos_zone(apex: Name) -> Result<Zone, NameError> {
     };
     let mut zone = Zone::new(apex, soa, TTL, vec![server], NS_TTL);
     zone.fixed_serial = true;
+    zone.rotates_types_together = true;
     Ok(zone)
 }
 
