@@ -385,6 +385,40 @@ fn a_change_is_answered_at_once_and_outlives_the_stream() {
 }
 
 #[test]
+fn a_changed_task_is_fetched_before_its_time_unless_polled() {
+    let name = "myapp.mygroup.marathon.mesos";
+    for source in ["auto", "poll"] {
+        let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+        let node = Node::start(&cluster, |config| {
+            config["dcos"]["mesos_source"] = source.into();
+            // After the first state, the stream begins to count.
+            config["dcos"]["settle_seconds"] = 0.5.into();
+        });
+        let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
+        node.wait_for(container, "A", &["9.0.2.5"]);
+        node.wait_for(name, "A", &["9.0.2.5"]);
+        cluster.tasks[0].ip = [9, 0, 2, 6].into();
+        cluster.tell();
+        let begun = Instant::now();
+        cluster
+            .events
+            .send(&cluster.tasks[0].updated("TASK_RUNNING"));
+        node.wait_for(container, "A", &["9.0.2.6"]);
+        if source == "poll" {
+            assert_eq!(data(&node.ask(name, "A")), ["9.0.2.5"]);
+        } else {
+            node.wait_for(name, "A", &["9.0.2.6"]);
+            node.wait_for(
+                "myapp.mygroup.marathon.mesos.thisdcos.directory",
+                "A",
+                &["9.0.2.6"],
+            );
+            println!("{name} followed after {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[test]
 fn each_listener_answers_and_other_names_go_to_the_best_upstream() {
     let good = Upstream::start([192, 0, 2, 80].into()).unwrap();
     let cluster = Cluster::start(&[]);

@@ -228,3 +228,17 @@ fn the_worked_example_is_served_as_documented() {
         );
     }
 }
+
+#[test]
+fn the_configuration_shown_is_a_valid_one() {
+    let (_, rest) = DOCUMENT.split_once("```json\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let checked = check_text(
+        text.as_bytes(),
+        Path::new("config.json"),
+        &Surroundings::default(),
+    );
+    assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+    assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+    assert!(checked.config.unwrap().dcos.unwrap().enabled);
+}

@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::pipeline::lock;
-use crate::config::dcos::ClusterIdSource;
+use crate::config::dcos::{ClusterIdSource, MesosSource};
 use crate::config::{Config, Dcos};
+use crate::mesos::follow::Follower;
 use crate::mesos::leader::Candidates;
 use crate::mesos::operator_api::{self, Lookup, Observation, Resolver, StreamStatus};
 use crate::mesos::zookeeper::{ZooKeeperTarget, read_node};
@@ -69,12 +70,18 @@ pub(super) struct Cluster {
     vip_file: PathBuf,
     /// Whether VIPs changed since their addresses were saved.
     unsaved: AtomicBool,
+    /// Where to tell that the state of the master has changed, unless it is only polled.
+    wishes: Option<Arc<Notify>>,
 }
 
 impl Cluster {
     /// The zones before anything is known of tasks, VIPs with the addresses they had before a
     /// restart.
-    fn new(dcos: &Dcos, stream: watch::Receiver<StreamStatus>) -> Result<Self> {
+    fn new(
+        dcos: &Dcos,
+        stream: watch::Receiver<StreamStatus>,
+        wishes: &Arc<Notify>,
+    ) -> Result<Self> {
         let allocations = load(&dcos.vip_file);
         let mut zones = DcosZones::new(&dcos.zone_settings(), &allocations)?;
         zones.set_public_ips(&dcos.public_ips)?;
@@ -84,6 +91,7 @@ impl Cluster {
             id: ArcSwapOption::from_pointee(dcos.zone_settings().cluster_id),
             vip_file: dcos.vip_file.clone(),
             unsaved: AtomicBool::new(false),
+            wishes: (dcos.mesos_source != MesosSource::Poll).then(|| Arc::clone(wishes)),
         })
     }
 
@@ -106,6 +114,9 @@ impl Cluster {
             }
             News::Stream(Observation::Changes(changes)) => {
                 self.unsaved.store(true, Ordering::Relaxed);
+                if let Some(wishes) = &self.wishes {
+                    wishes.notify_one();
+                }
                 if changes.resync {
                     info!(tasks = changes.tasks.len(), "tasks are known");
                 }
@@ -221,10 +232,11 @@ impl Feed {
 pub(super) fn start(
     config: &Config,
     dcos: &Dcos,
-    candidates: &watch::Receiver<Candidates>,
+    follower: &Follower,
 ) -> Result<(Arc<Cluster>, Feed)> {
+    let candidates = &follower.candidates;
     let (status, stream_status) = watch::channel(StreamStatus::default());
-    let cluster = Arc::new(Cluster::new(dcos, stream_status)?);
+    let cluster = Arc::new(Cluster::new(dcos, stream_status, &follower.wishes)?);
     let client = operator_api::http_client(&config.tls, dcos.times.connect)
         .context("TLS towards the operator API")?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty());

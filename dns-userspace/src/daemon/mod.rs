@@ -129,7 +129,7 @@ impl Daemon {
         let follower = follow::follow(settings).context("TLS towards Mesos")?;
         let (cluster, feed) = match config.dcos.as_ref().filter(|dcos| dcos.enabled) {
             Some(dcos) => {
-                let (cluster, feed) = dcos::start(config, dcos, &follower.candidates)?;
+                let (cluster, feed) = dcos::start(config, dcos, &follower)?;
                 (Some(cluster), Some(feed))
             }
             None => (None, None),

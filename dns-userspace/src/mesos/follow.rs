@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +22,10 @@ use super::zookeeper::ZooKeeperStatus;
 
 /// Refreshes that detection events cause are at least this far apart, as in mesos-dns.
 const EVENT_SPACING: Duration = Duration::from_secs(1);
+/// Fetches that are wished for are at least this far apart, and ten times as long as one takes: the
+/// leading master is not to be kept busy by them.
+const WISH_SPACING: Duration = Duration::from_secs(1);
+const WISH_SPACING_FETCHES: u32 = 10;
 /// Pause after the first failed fetch; it doubles with each further one, up to the refresh period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Different error texts logged during one outage; the rest is counted.
@@ -110,6 +114,9 @@ pub struct Follower {
     pub status: watch::Receiver<Status>,
     /// The masters known; a change is a detection event.
     pub candidates: watch::Receiver<Candidates>,
+    /// Wishes for a fetch before its time, for who knows that the state has changed. The first is
+    /// granted at once; others wait, together, so that fetches stay rare.
+    pub wishes: Arc<Notify>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -149,7 +156,9 @@ where
     let (outlet, observations) = mpsc::channel(1);
     let candidates = detection.candidates.clone();
     let (status, status_receiver) = watch::channel(Status::default());
+    let wishes = Arc::new(Notify::new());
     let run = Loop {
+        wishes: Arc::clone(&wishes),
         refresh: refresh.max(Duration::from_millis(1)),
         detection_timeout,
         detection,
@@ -164,11 +173,13 @@ where
         observations,
         status: status_receiver,
         candidates,
+        wishes,
         _task: task,
     }
 }
 
 struct Loop<Fetch> {
+    wishes: Arc<Notify>,
     refresh: Duration,
     detection_timeout: Duration,
     detection: Detection,
@@ -182,6 +193,7 @@ struct Loop<Fetch> {
 
 /// A fetch under way.
 struct InFlight {
+    begun: Instant,
     candidates: Candidates,
     task: AbortOnDropHandle<Result<Fetched, FetchError>>,
 }
@@ -203,6 +215,8 @@ where
         let wait = first.to_ask().next().is_none() && with_zookeeper;
         let mut due = if wait { begun + self.refresh } else { begun };
         self.status.send_modify(|status| status.candidates = first);
+        let wishes = Arc::clone(&self.wishes);
+        let (mut wished, mut wishes_from) = (false, begun);
         let mut event_due: Option<Instant> = None;
         let mut next_event_at = begun;
         let mut leader_overdue = self.leader_overdue(begun, with_zookeeper);
@@ -244,8 +258,16 @@ where
                 () = sleep_until(due), if in_flight.is_none() => {
                     (in_flight, due) = self.begin(candidates.borrow().clone());
                 }
+                () = wishes.notified() => wished = true,
+                () = at(wished.then_some(wishes_from)), if in_flight.is_none() => {
+                    wished = false;
+                    (in_flight, due) = self.begin(candidates.borrow().clone());
+                }
                 result = finished(&mut in_flight) => {
-                    in_flight = None;
+                    if let Some(fetch) = in_flight.take() {
+                        let pause = fetch.begun.elapsed() * WISH_SPACING_FETCHES;
+                        wishes_from = Instant::now() + pause.max(WISH_SPACING);
+                    }
                     due = self.finish(result, due);
                 }
                 () = at(leader_overdue) => {
@@ -269,7 +291,11 @@ where
             .send_modify(|status| status.counters.fetches += 1);
         let task = AbortOnDropHandle::new(tokio::spawn((self.fetch)(candidates.clone())));
         (
-            Some(InFlight { candidates, task }),
+            Some(InFlight {
+                begun: Instant::now(),
+                candidates,
+                task,
+            }),
             Instant::now() + self.refresh,
         )
     }
@@ -466,6 +492,23 @@ mod tests {
         async fn next_start(&mut self) -> (f64, String) {
             let (moment, name) = self.started.recv().await.unwrap();
             ((moment - self.begun).as_secs_f64(), name)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wishes_are_granted_at_once_but_not_often() {
+        let mut scene = scene(list(&["10.0.0.1:1"]), false, Act::Succeed);
+        let mut starts = vec![scene.next_start().await.0];
+        for at in [0.1, 0.2, 0.3, 30.0] {
+            tokio::time::sleep_until(scene.begun + Duration::from_secs_f64(at)).await;
+            scene.follower.wishes.notify_one();
+            while scene.follower.observations.try_recv().is_ok() {}
+        }
+        for _ in 0..3 {
+            starts.push(scene.next_start().await.0);
+        }
+        for (start, expected) in starts.iter().zip([0.0, 1.0, 30.0, 90.0]) {
+            assert!((start - expected).abs() < 0.01, "{starts:?}");
         }
     }
 
