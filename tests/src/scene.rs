@@ -26,6 +26,20 @@ use crate::{
 /// How long anything that must happen may take: the machine may be busy with other tests.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Returns from the test, loudly, unless a [`Scene`] with XDP can be made and asked.
+#[macro_export]
+macro_rules! needs_scene {
+    () => {
+        $crate::needs_root!();
+        $crate::needs_tool!("ip", "nsenter", "dig");
+        $crate::needs_daemon!();
+        $crate::needs!(
+            dns_userspace::dataplane::object().is_some(),
+            "this build has no XDP program"
+        );
+    };
+}
+
 /// What the daemon is to be started with.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -265,5 +279,45 @@ impl Scene {
             master: Some(master),
             cable,
         })
+    }
+}
+
+/// The state of which mesos-dns's answers were captured.
+///
+/// # Panics
+///
+/// The fixture is not there.
+pub fn fake_local() -> Value {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/mesos-dns/fake-local.json"
+    );
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Adds a task of marathon for each address, after the fixture's nginx, which has its own in a
+/// label.
+///
+/// # Panics
+///
+/// The state is not that of [`fake_local`].
+pub fn add_tasks(state: &mut Value, name: &str, addresses: &[String]) {
+    let frameworks = state["frameworks"].as_array_mut().unwrap();
+    let marathon = frameworks
+        .iter_mut()
+        .find(|one| one["name"] == "marathon")
+        .unwrap();
+    let tasks = marathon["tasks"].as_array_mut().unwrap();
+    let nginx = tasks
+        .iter()
+        .find(|one| one["name"] == "nginx")
+        .unwrap()
+        .clone();
+    for (number, address) in addresses.iter().enumerate() {
+        let mut task = nginx.clone();
+        task["name"] = name.into();
+        task["id"] = format!("{name}.{number:08}-562f-11e4-a088-c20493233aa5").into();
+        task["statuses"][0]["labels"][0]["value"] = address.as_str().into();
+        tasks.push(task);
     }
 }

@@ -6,34 +6,16 @@
     reason = "what a test needs and does not get ends it"
 )]
 
-use serde_json::Value;
 use tests::{
-    cable::SERVER, dig::Dig, fake_master::Behaviour, needs, needs_daemon, needs_root, needs_tool,
-    scene::Scene,
+    cable::SERVER,
+    dig::Dig,
+    fake_master::Behaviour,
+    needs_scene,
+    scene::{Scene, fake_local},
 };
 
 const TASK: &str = "nginx.marathon.mesos";
 const ADDRESS: &str = "10.3.0.3";
-
-fn state() -> Value {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/mesos-dns/fake-local.json"
-    );
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-macro_rules! needs_network {
-    () => {
-        needs_root!();
-        needs_tool!("ip", "nsenter", "dig");
-        needs_daemon!();
-        needs!(
-            dns_userspace::dataplane::object().is_some(),
-            "this build has no XDP program"
-        );
-    };
-}
 
 /// Asks both planes: the kernel over UDP, the server over TCP.
 fn answers_stay(scene: &Scene, during: &str) {
@@ -59,8 +41,8 @@ fn complaints(scene: &Scene, from: usize) -> Vec<String> {
 
 #[test]
 fn answers_stay_whatever_the_master_says() {
-    needs_network!();
-    let scene = Scene::with(&state(), |_| {}).unwrap();
+    needs_scene!();
+    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
     let master = scene.master.as_ref().unwrap();
     let leader = format!(
         r#"{{"leader":"master@{}","frameworks":{{}}}}"#,
@@ -117,8 +99,8 @@ fn answers_stay_whatever_the_master_says() {
 
 #[test]
 fn answers_stay_when_the_master_is_gone() {
-    needs_network!();
-    let mut scene = Scene::with(&state(), |_| {}).unwrap();
+    needs_scene!();
+    let mut scene = Scene::with(&fake_local(), |_| {}).unwrap();
     let start = scene.daemon.log().len();
     drop(scene.master.take());
     let status = scene
@@ -137,8 +119,8 @@ fn answers_stay_when_the_master_is_gone() {
 
 #[test]
 fn a_daemon_that_was_killed_answers_again_when_it_is_back() {
-    needs_network!();
-    let mut scene = Scene::with(&state(), |_| {}).unwrap();
+    needs_scene!();
+    let mut scene = Scene::with(&fake_local(), |_| {}).unwrap();
     answers_stay(&scene, "before");
     for _ in 0..3 {
         scene.daemon.kill().unwrap();

@@ -6,38 +6,18 @@
     reason = "what a test needs and does not get ends it"
 )]
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::{
     cable::{Cable, SERVER},
     dig::Dig,
-    needs, needs_daemon, needs_root, needs_tool,
-    scene::{Plan, Scene},
+    needs_scene, needs_tool,
+    scene::{Plan, Scene, fake_local},
 };
-
-fn state() -> Value {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/mesos-dns/fake-local.json"
-    );
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-macro_rules! needs_network {
-    () => {
-        needs_root!();
-        needs_tool!("ip", "nsenter", "dig");
-        needs_daemon!();
-        needs!(
-            dns_userspace::dataplane::object().is_some(),
-            "this build has no XDP program"
-        );
-    };
-}
 
 /// The daemon answers over both protocols and families without the kernel, and its log and both
 /// forms of its status hold `reason`.
 fn works_alone(cable: Cable, reason: &str, change: impl FnOnce(&mut Plan)) -> Scene {
-    let mut scene = Scene::on(cable, &state(), change).unwrap();
+    let mut scene = Scene::on(cable, &fake_local(), change).unwrap();
     for server in SERVER {
         let dig = Dig::at(server).from(&scene.cable.client);
         for dig in [
@@ -68,7 +48,7 @@ fn works_alone(cable: Cable, reason: &str, change: impl FnOnce(&mut Plan)) -> Sc
 
 #[test]
 fn switched_off() {
-    needs_network!();
+    needs_scene!();
     works_alone(Cable::new().unwrap(), "not configured", |plan| {
         plan.config["xdp"]["mode"] = json!("off");
     });
@@ -76,7 +56,7 @@ fn switched_off() {
 
 #[test]
 fn no_interface() {
-    needs_network!();
+    needs_scene!();
     works_alone(Cable::new().unwrap(), "not configured", |plan| {
         plan.interfaces.clear();
     });
@@ -84,7 +64,7 @@ fn no_interface() {
 
 #[test]
 fn loopback_has_no_native_xdp() {
-    needs_network!();
+    needs_scene!();
     for mode in ["auto", "native"] {
         works_alone(
             Cable::new().unwrap(),
@@ -99,7 +79,7 @@ fn loopback_has_no_native_xdp() {
 
 #[test]
 fn the_driver_refuses_large_frames() {
-    needs_network!();
+    needs_scene!();
     let cable = Cable::new().unwrap();
     // Frames from the other end would not fit a page, which veth's driver does not accept.
     cable.client.ip("link set client mtu 9000").unwrap();
@@ -108,7 +88,7 @@ fn the_driver_refuses_large_frames() {
 
 #[test]
 fn there_is_no_such_interface() {
-    needs_network!();
+    needs_scene!();
     works_alone(
         Cable::new().unwrap(),
         "there is no interface absent0",
@@ -118,8 +98,8 @@ fn there_is_no_such_interface() {
 
 #[test]
 fn one_interface_of_two_is_enough() {
-    needs_network!();
-    let scene = Scene::with(&state(), |plan| plan.interfaces.push("lo".to_owned())).unwrap();
+    needs_scene!();
+    let scene = Scene::with(&fake_local(), |plan| plan.interfaces.push("lo".to_owned())).unwrap();
     let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
     let response = dig.ask("nginx.marathon.mesos", "A").unwrap();
     assert_eq!(response.data("A"), ["10.3.0.3"]);
@@ -134,7 +114,7 @@ fn one_interface_of_two_is_enough() {
 
 #[test]
 fn an_ordinary_user_may_not() {
-    needs_network!();
+    needs_scene!();
     needs_tool!("setpriv");
     works_alone(Cable::new().unwrap(), "XDP needs root", |plan| {
         // No right but that to port 53.

@@ -14,8 +14,8 @@ use serde_json::Value;
 use tests::{
     cable::SERVER,
     dig::{Dig, Response},
-    needs, needs_daemon, needs_root, needs_tool,
-    scene::Scene,
+    needs_scene,
+    scene::{Scene, add_tasks, fake_local},
 };
 
 /// A name of the fixture with one address, which tests of mesos-dns use too.
@@ -30,33 +30,10 @@ fn fixture(name: &str) -> Value {
 }
 
 fn state() -> Value {
-    let mut state = fixture("fake-local.json");
+    let mut state = fake_local();
     let addresses: Vec<String> = (1..=20).map(|number| format!("10.20.0.{number}")).collect();
     add_tasks(&mut state, "wide", &addresses);
     state
-}
-
-/// Adds a task of marathon for each address, after the fixture's nginx, which has its own in a
-/// label.
-fn add_tasks(state: &mut Value, name: &str, addresses: &[String]) {
-    let frameworks = state["frameworks"].as_array_mut().unwrap();
-    let marathon = frameworks
-        .iter_mut()
-        .find(|one| one["name"] == "marathon")
-        .unwrap();
-    let tasks = marathon["tasks"].as_array_mut().unwrap();
-    let nginx = tasks
-        .iter()
-        .find(|one| one["name"] == "nginx")
-        .unwrap()
-        .clone();
-    for (number, address) in addresses.iter().enumerate() {
-        let mut task = nginx.clone();
-        task["name"] = name.into();
-        task["id"] = format!("{name}.{number:08}-562f-11e4-a088-c20493233aa5").into();
-        task["statuses"][0]["labels"][0]["value"] = address.as_str().into();
-        tasks.push(task);
-    }
 }
 
 /// The addresses that mesos-dns was seen to give a name.
@@ -111,21 +88,9 @@ fn sorted(mut data: Vec<&str>) -> Vec<&str> {
     data
 }
 
-macro_rules! needs_network {
-    () => {
-        needs_root!();
-        needs_tool!("ip", "nsenter", "dig");
-        needs_daemon!();
-        needs!(
-            dns_userspace::dataplane::object().is_some(),
-            "this build has no XDP program"
-        );
-    };
-}
-
 #[test]
 fn the_kernel_answers_dig() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let addresses = expected("As", TASK);
     assert_eq!(addresses.len(), 1);
@@ -157,7 +122,7 @@ fn the_kernel_answers_dig() {
 
 #[test]
 fn the_question_comes_back_in_its_letter_case() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let asked = "nGiNx.MARATHON.meSOS";
     let (response, way) = ask(&scene, &dig(&scene, &[]), asked, "A");
@@ -169,7 +134,7 @@ fn the_question_comes_back_in_its_letter_case() {
 
 #[test]
 fn the_kernel_answers_every_address_of_the_fixture() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let answers = fixture("fake-local.f1.axfr.json");
     let mut checked = 0;
@@ -191,7 +156,7 @@ fn the_kernel_answers_every_address_of_the_fixture() {
 
 #[test]
 fn a_missing_type_is_nodata_and_a_missing_name_nxdomain() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     for (name, rtype, status, verdict) in [
         (TASK, "AAAA", "NOERROR", "nodata"),
@@ -210,7 +175,7 @@ fn a_missing_type_is_nodata_and_a_missing_name_nxdomain() {
 
 #[test]
 fn twenty_addresses_are_given_whole_and_in_rotation() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let mut all: Vec<String> = (1..=20).map(|number| format!("10.20.0.{number}")).collect();
     all.sort_by_key(|ip| ip.parse::<std::net::Ipv4Addr>().unwrap());
@@ -239,7 +204,7 @@ fn twenty_addresses_are_given_whole_and_in_rotation() {
 
 #[test]
 fn services_come_with_their_targets_and_addresses() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let dig = dig(&scene, &[]);
     let (response, way) = ask(&scene, &dig, "_chronos._tcp.marathon.mesos", "SRV");
@@ -255,7 +220,7 @@ fn services_come_with_their_targets_and_addresses() {
 
 #[test]
 fn what_is_not_for_the_kernel_is_answered_by_the_server() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let (response, way) = ask(&scene, &dig(&scene, &["+edns=1", "+noednsneg"]), TASK, "A");
     assert_eq!(
@@ -280,7 +245,7 @@ fn what_is_not_for_the_kernel_is_answered_by_the_server() {
 
 #[test]
 fn an_unchanged_state_costs_no_map_write() {
-    needs_network!();
+    needs_scene!();
     let scene = Scene::with(&state(), |_| {}).unwrap();
     let before = scene.daemon.status().unwrap();
     assert!(before.xdp.updates > 0);
