@@ -6,11 +6,17 @@
 //!  2  zone               u8    index of the zone, for its SOA
 //!  3  flags              u8    [`flags`]
 //!  4  apex offset        u8    where the zone's name starts within the name
-//!  5  reserved           [u8; 3]
+//!  5  first type         u8    of the first answer, 0 for none
+//!  6  first octets       u8    of the first answer
+//!  7  reserved           u8
 //!  8  name               folded, filled up with zeros to a multiple of eight octets
+//!     first answer       one finished record, filled up likewise
 //!     directory          `entries` times 16 octets, see [`Entry`]
 //!     bodies             finished records
 //! ```
+//!
+//! The first answer is a single record that is all there is to say to its type: with a short name,
+//! one cache line holds all that a question for an address needs.
 //!
 //! The body of an entry is `head`, then the rotating records, written twice if there are several,
 //! then `tail`. The records that rotate can thus be copied from any first record in one piece.
@@ -97,6 +103,39 @@ impl Head {
         ]))
     }
 
+    /// The same with a first answer.
+    #[must_use]
+    pub const fn with_first(self, rtype: u8, octets: u8) -> Self {
+        Self(self.0 | (rtype as u64) << 40 | (octets as u64) << 48)
+    }
+
+    /// The same with another number of entries.
+    #[must_use]
+    pub const fn with_entries(self, entries: u8) -> Self {
+        Self(self.0 & !0xff00 | (entries as u64) << 8)
+    }
+
+    /// The type of the first answer; 0 if there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first_type(self) -> u16 {
+        ((self.0 >> 40) & 0xff) as u16
+    }
+
+    /// Octets of the first answer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first_octets(self) -> u32 {
+        ((self.0 >> 48) & 0xff) as u32
+    }
+
+    /// Where the first answer starts: behind the name.
+    #[inline(always)]
+    #[must_use]
+    pub const fn first_at(self) -> u32 {
+        NAME_AT.wrapping_add(crate::name::words(self.name_octets()).wrapping_mul(crate::name::WORD))
+    }
+
     /// Reads what [`Self::get`] gave.
     #[inline(always)]
     #[must_use]
@@ -149,7 +188,8 @@ impl Head {
     #[inline(always)]
     #[must_use]
     pub const fn directory_at(self) -> u32 {
-        NAME_AT.wrapping_add(crate::name::words(self.name_octets()).wrapping_mul(crate::name::WORD))
+        self.first_at()
+            .wrapping_add(crate::name::words(self.first_octets()).wrapping_mul(crate::name::WORD))
     }
 }
 

@@ -90,7 +90,7 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
     let mut name_octets = 0;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let word = window(message, at, octets)?;
+        let word = window(message, at)?;
         let zeros = name::zero_octets(word);
         if zeros != 0 {
             let (before_root, mask) = name::first_mark(zeros);
@@ -176,13 +176,15 @@ fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdi
     Ok(Edns(Edns::PRESENT | dnssec_ok | size))
 }
 
-/// Eight octets at `at`, filled up with zeros past the end of the message.
+/// Eight octets at `at`. Past the end of the message there is anything, or zeros: a name that
+/// reaches there is too long for its message.
 #[inline(always)]
-pub(crate) fn window<M: Message>(message: &M, at: u32, octets: u32) -> Result<u64, Verdict> {
-    if at.wrapping_add(name::WORD) <= octets {
-        return message.load_u64(at).ok_or(Verdict::Malformed);
+pub(crate) fn window<M: Message>(message: &M, at: u32) -> Result<u64, Verdict> {
+    if let Some(word) = message.load_u64(at) {
+        return Ok(word);
     }
-    if at >= octets {
+    let octets = message.octets();
+    if at >= octets || octets < name::WORD {
         return Err(Verdict::Malformed);
     }
     let last = message

@@ -15,7 +15,8 @@ use crate::wire::{HEADER_OCTETS, MIN_UDP_OCTETS, OPT_OCTETS, flags, rtype};
 pub trait Message {
     /// Octets of the message.
     fn octets(&self) -> u32;
-    /// Eight octets, `None` outside the message.
+    /// Eight octets, `None` where that is outside the buffer. Where the message ends in them, what
+    /// follows is anything.
     fn load_u64(&self, at: u32) -> Option<u64>;
     /// Four octets, `None` outside the message.
     fn load_u32(&self, at: u32) -> Option<u32>;
@@ -133,13 +134,12 @@ fn compare<M: Message, B: Blob>(
     if head.name_octets() != octets {
         return Err(Verdict::Collision);
     }
-    let message_octets = message.octets();
     let mut left = octets;
     let mut at = message.bound(start);
     let mut stored_at = blob::NAME_AT;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let word = window(message, at, message_octets)? & name::first_octets(left);
+        let word = window(message, at)? & name::first_octets(left);
         let stored = blob.load_u64(stored_at).ok_or(Verdict::Collision)?;
         if name::fold(word) != stored {
             return Err(Verdict::Collision);
@@ -202,7 +202,7 @@ fn hash_at<M: Message>(message: &M, start: u32, octets: u32, seed: u64) -> Resul
     let mut left = octets;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let word = window(message, at, message.octets())?;
+        let word = window(message, at)?;
         left = message.blur(left);
         hasher.push(name::fold(word & name::first_octets(left)));
         if left <= name::WORD {
@@ -225,6 +225,9 @@ fn plan<M: Message, T: Table>(
 ) -> Result<Plan<T::Blob>, Verdict> {
     if head.flags() & blob::flags::PASS != 0 {
         return Err(Verdict::Miss);
+    }
+    if head.first_type() == question.rtype && !is_special(question.rtype) {
+        return Ok(first_answer(question, blob, head));
     }
     let mut at = head.directory_at();
     let mut found = false;
@@ -261,6 +264,25 @@ const fn is_special(rtype: u16) -> bool {
         || rtype == rtype::OPT
         || rtype == rtype::DS
         || (rtype >= rtype::FIRST_META && rtype <= rtype::LAST_META)
+}
+
+/// The one record of the first answer.
+#[inline(always)]
+fn first_answer<B: Blob>(question: &Question, blob: B, head: Head) -> Plan<B> {
+    let none = Piece { from: 0, octets: 0 };
+    Plan {
+        blob,
+        verdict: Verdict::Answered as u32,
+        flags: response_flags(question, head),
+        counts: 1,
+        head: none,
+        rotating: Piece {
+            from: head.first_at(),
+            octets: head.first_octets(),
+        },
+        tail_owner: 0,
+        tail: none,
+    }
 }
 
 /// The records of one directory entry.
@@ -412,7 +434,8 @@ fn trailing_sum<M: Message>(message: &M, from: u32) -> Result<u64, Verdict> {
         if at >= octets {
             return Ok(sum_at(from, sum));
         }
-        sum = sum.wrapping_add(halves(window(message, at, octets)?));
+        let left = octets.wrapping_sub(at);
+        sum = sum.wrapping_add(halves(window(message, at)? & name::first_octets(left)));
         at = at.wrapping_add(name::WORD);
     }
     Err(Verdict::Edns)

@@ -1,6 +1,6 @@
 //! IPv4 and UDP checksums (RFC 1071), in little-endian words.
 
-use dns_common::sum::{fold_sum, halves};
+use dns_common::sum::fold_sum;
 
 /// Adds up to a 16-bit number without a carry.
 #[inline(always)]
@@ -8,12 +8,14 @@ pub(crate) fn fold(sum: u64) -> u16 {
     fold_sum(sum) as u16
 }
 
-/// The terms of an IPv4 header without options, given as its words.
+/// The terms of an IPv4 header without options.
 #[inline(always)]
-pub(crate) fn ipv4_terms(words: [u64; 2], last: u32) -> u64 {
-    halves(words[0])
-        .wrapping_add(halves(words[1]))
-        .wrapping_add(u64::from(last))
+pub(crate) fn ipv4_terms(header: [u32; 5]) -> u64 {
+    let [a, b, c, d, e] = header.map(u64::from);
+    a.wrapping_add(b)
+        .wrapping_add(c)
+        .wrapping_add(d)
+        .wrapping_add(e)
 }
 
 /// The terms that UDP adds for its pseudo header, besides the addresses: protocol and length.

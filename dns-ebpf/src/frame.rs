@@ -57,18 +57,18 @@ impl Frame {
     pub(crate) fn read(packet: Packet, policy: &Policy) -> Result<Self, Verdict> {
         let blur = Blur::open()?;
         let interface = maps::interface(packet.interface()).ok_or(Verdict::OtherHost)?;
-        let front = packet.load_u64(0).ok_or(Verdict::NotIp)?;
+        let front = packet.load::<u64>(0).ok_or(Verdict::NotIp)?;
         if interface.mac != 0 && front & MAC_MASK != interface.mac {
             return Err(Verdict::OtherHost);
         }
         let mut type_at = ETHERNET_OCTETS - 2;
-        let mut ethertype = packet.load_u16(type_at).ok_or(Verdict::NotIp)?;
+        let mut ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;
         for _ in 0..2 {
             if ethertype != ethertype::VLAN && ethertype != ethertype::QINQ {
                 break;
             }
             type_at += 4;
-            ethertype = packet.load_u16(type_at).ok_or(Verdict::NotIp)?;
+            ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;
         }
         let ip_at = blur.blur(u64::from(type_at + 2)) as u32;
         let (ipv6, ip_octets, udp_octets, addresses) = match ethertype {
@@ -84,7 +84,7 @@ impl Frame {
         };
         let udp_at = blur.blur(u64::from(ip_at.wrapping_add(ip_octets))) as u32;
 
-        let udp = packet.load_u64(udp_at).ok_or(Verdict::Length)?;
+        let udp = packet.load::<u64>(udp_at).ok_or(Verdict::Length)?;
         if u32::from(((udp >> 16) as u16).swap_bytes()) != policy.port {
             return Err(Verdict::NotDns);
         }
@@ -138,7 +138,7 @@ impl Frame {
 
     #[inline(always)]
     fn has_partial_checksum(&self, udp_octets: u32) -> bool {
-        let Some(ports) = self.packet.load_u32(self.udp_at) else {
+        let Some(ports) = self.packet.load::<u32>(self.udp_at) else {
             return false;
         };
         // Less the ports, which are no part of the pseudo header: plus their complement.
@@ -170,21 +170,19 @@ impl Frame {
 /// Octets of the UDP datagram and the sum of the addresses.
 #[inline(always)]
 fn read_ipv4(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
-    let first = packet.load_u64(at).ok_or(Verdict::Length)?;
-    let second = packet.load_u64(at + 8).ok_or(Verdict::Length)?;
-    let destination = packet.load_u32(at + 16).ok_or(Verdict::Length)?;
+    let header: [u32; 5] = packet.load(at).ok_or(Verdict::Length)?;
+    let [first, fragment, third, source, destination] = header;
     // Version 4 and five words; no reserved bit, no more fragments, no fragment offset.
-    const FRAGMENT_BITS: u64 = 0xbfffu16.swap_bytes() as u64;
-    if first & 0xff != 0x45 || (first >> 48) & FRAGMENT_BITS != 0 {
+    const FRAGMENT_BITS: u32 = 0xbfffu16.swap_bytes() as u32;
+    if first & 0xff != 0x45 || (fragment >> 16) & FRAGMENT_BITS != 0 {
         return Err(Verdict::IpOptions);
     }
-    if (second >> 8) & 0xff != UDP {
+    if (third >> 8) & 0xff != UDP as u32 {
         return Err(Verdict::NotDns);
     }
-    if checksum::fold(checksum::ipv4_terms([first, second], destination)) != 0xffff {
+    if checksum::fold(checksum::ipv4_terms(header)) != 0xffff {
         return Err(Verdict::Checksum);
     }
-    let source = (second >> 32) as u32;
     if !is_answerable_ipv4(source) || source == destination {
         return Err(Verdict::Source);
     }
@@ -199,11 +197,8 @@ fn read_ipv4(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Ver
 /// Octets of the UDP datagram and the sum of the addresses.
 #[inline(always)]
 fn read_ipv6(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
-    let first = packet.load_u64(at).ok_or(Verdict::Length)?;
-    let source_high = packet.load_u64(at + 8).ok_or(Verdict::Length)?;
-    let source_low = packet.load_u64(at + 16).ok_or(Verdict::Length)?;
-    let high = packet.load_u64(at + 24).ok_or(Verdict::Length)?;
-    let low = packet.load_u64(at + 32).ok_or(Verdict::Length)?;
+    let header: [u64; 5] = packet.load(at).ok_or(Verdict::Length)?;
+    let [first, source_high, source_low, high, low] = header;
     if first & 0xf0 != 0x60 {
         return Err(Verdict::NotIp);
     }
@@ -270,12 +265,12 @@ impl Message for Frame {
 
     #[inline(always)]
     fn load_u64(&self, at: u32) -> Option<u64> {
-        self.packet.load_u64(self.at(at))
+        self.packet.load::<u64>(self.at(at))
     }
 
     #[inline(always)]
     fn load_u32(&self, at: u32) -> Option<u32> {
-        self.packet.load_u32(self.at(at))
+        self.packet.load::<u32>(self.at(at))
     }
 
     #[inline(always)]
@@ -309,22 +304,22 @@ impl Message for Frame {
 
     #[inline(always)]
     fn store_u64(&mut self, at: u32, word: u64) -> Option<()> {
-        self.packet.store_u64(self.at(at), word)
+        self.packet.store::<u64>(self.at(at), word)
     }
 
     #[inline(always)]
     fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()> {
-        self.packet.store_chunk(self.at(at), words)
+        self.packet.store(self.at(at), words)
     }
 
     #[inline(always)]
     fn store_u32(&mut self, at: u32, word: u32) -> Option<()> {
-        self.packet.store_u32(self.at(at), word)
+        self.packet.store::<u32>(self.at(at), word)
     }
 
     #[inline(always)]
     fn store_u16(&mut self, at: u32, word: u16) -> Option<()> {
-        self.packet.store_u16(self.at(at), word)
+        self.packet.store::<u16>(self.at(at), word)
     }
 
     #[inline(always)]
@@ -338,11 +333,11 @@ impl Message for Frame {
         } else {
             turn_ipv4(packet, self.ip_at, udp_octets)?;
         }
-        let ports = packet.load_u32(self.udp_at)?;
+        let ports = packet.load::<u32>(self.udp_at)?;
         let udp = u64::from(ports.rotate_left(16))
             | u64::from((udp_octets as u16).swap_bytes()) << 32
             | u64::from(checksum) << 48;
-        packet.store_u64(self.udp_at, udp)
+        packet.store::<u64>(self.udp_at, udp)
     }
 }
 
@@ -373,12 +368,12 @@ fn make_room_in_front(packet: Packet, blur: Blur, growth: i32, kept: u32) -> Res
         if left < 8 {
             // Overlaps the word before.
             let at = packet::bound(to.wrapping_add(left).wrapping_sub(8));
-            let word = packet.load_u64(at + distance).ok_or(Verdict::Broken)?;
-            packet.store_u64(at, word).ok_or(Verdict::Broken)?;
+            let word = packet.load::<u64>(at + distance).ok_or(Verdict::Broken)?;
+            packet.store::<u64>(at, word).ok_or(Verdict::Broken)?;
             return Ok(());
         }
-        let word = packet.load_u64(from).ok_or(Verdict::Broken)?;
-        packet.store_u64(to, word).ok_or(Verdict::Broken)?;
+        let word = packet.load::<u64>(from).ok_or(Verdict::Broken)?;
+        packet.store::<u64>(to, word).ok_or(Verdict::Broken)?;
         to = packet::bound(to.wrapping_add(8));
         left = left.wrapping_sub(8);
     }
@@ -387,40 +382,36 @@ fn make_room_in_front(packet: Packet, blur: Blur, growth: i32, kept: u32) -> Res
 
 #[inline(always)]
 fn turn_ethernet(packet: Packet) -> Option<()> {
-    let front = packet.load_u64(0)?;
-    let back = packet.load_u32(8)?;
-    let source = front >> 48 | u64::from(back) << 16;
-    packet.store_u64(0, source | front << 48)?;
-    packet.store_u32(8, (front >> 16) as u32)
+    let [to, middle, from] = packet.load::<[u32; 3]>(0)?;
+    let turned = [
+        middle >> 16 | from << 16,
+        from >> 16 | to << 16,
+        to >> 16 | middle << 16,
+    ];
+    packet.store(0, turned)
 }
 
 /// Swaps the addresses; no options, an atomic datagram (RFC 6864), nothing of the query's TOS.
 #[inline(always)]
 fn turn_ipv4(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
-    let source = (packet.load_u64(at + 8)? >> 32) as u32;
-    let destination = packet.load_u32(at + 16)?;
-    const DONT_FRAGMENT: u64 = 0x4000u16.swap_bytes() as u64;
-    let first = 0x45
-        | u64::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes()) << 16
-        | DONT_FRAGMENT << 48;
-    let second = TTL | UDP << 8 | u64::from(destination) << 32;
-    let checksum = !checksum::fold(checksum::ipv4_terms([first, second], source));
-    packet.store_u64(at, first)?;
-    packet.store_u64(at + 8, second | u64::from(checksum) << 16)?;
-    packet.store_u32(at + 16, source)
+    let [_, _, _, source, destination] = packet.load::<[u32; 5]>(at)?;
+    const DONT_FRAGMENT: u32 = 0x4000u16.swap_bytes() as u32;
+    let length = u32::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes());
+    let mut header = [
+        0x45 | length << 16,
+        DONT_FRAGMENT << 16,
+        (TTL | UDP << 8) as u32,
+        destination,
+        source,
+    ];
+    header[2] |= u32::from(!checksum::fold(checksum::ipv4_terms(header))) << 16;
+    packet.store(at, header)
 }
 
 /// Swaps the addresses; traffic class and flow label zero.
 #[inline(always)]
 fn turn_ipv6(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
-    let source_high = packet.load_u64(at + 8)?;
-    let source_low = packet.load_u64(at + 16)?;
-    let high = packet.load_u64(at + 24)?;
-    let low = packet.load_u64(at + 32)?;
+    let [_, source_high, source_low, high, low] = packet.load::<[u64; 5]>(at)?;
     let first = 0x60 | u64::from((udp_octets as u16).swap_bytes()) << 32 | UDP << 48 | TTL << 56;
-    packet.store_u64(at, first)?;
-    packet.store_u64(at + 8, high)?;
-    packet.store_u64(at + 16, low)?;
-    packet.store_u64(at + 24, source_high)?;
-    packet.store_u64(at + 32, source_low)
+    packet.store(at, [first, high, low, source_high, source_low])
 }

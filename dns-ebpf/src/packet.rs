@@ -43,8 +43,20 @@ impl Packet {
     /// The address of `octets` octets at `at`, if the packet has them.
     #[inline(always)]
     fn at(self, at: u32, octets: u32) -> Option<*mut u8> {
-        // SAFETY: the context is the one that the kernel gave to the program.
-        let (mut start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let (mut start, end): (u64, u64);
+        // The kernel makes 64-bit pointers of these 32-bit fields, which the compiler must not
+        // come to know, or it cuts them down again.
+        // SAFETY: loads `data` and `data_end` of the context that the kernel gave to the program.
+        unsafe {
+            asm!(
+                "{start} = *(u32 *)({context} + 0)",
+                "{end} = *(u32 *)({context} + 4)",
+                start = out(reg) start,
+                end = out(reg) end,
+                context = in(reg) self.0,
+                options(pure, readonly, nostack),
+            );
+        }
         // In one piece: the compiler would otherwise take the mask for redundant, or move the offset
         // to the other side of the comparison, and the verifier could follow neither.
         // SAFETY: a mask and an addition of registers.
@@ -58,27 +70,22 @@ impl Packet {
                 options(pure, nomem, nostack),
             );
         }
-        (start + octets as usize <= end).then_some(start as *mut u8)
+        (start + u64::from(octets) <= end).then_some(start as *mut u8)
     }
 
     #[inline(always)]
-    fn load<T: Copy>(self, at: u32) -> Option<T> {
+    pub(crate) fn load<T: Words>(self, at: u32) -> Option<T> {
         let pointer = self.at(at, size_of::<T>() as u32)?.cast::<T>();
         // SAFETY: `at` checked that the packet has these octets; any bits are a valid integer.
         Some(unsafe { pointer.read_unaligned() })
     }
 
     #[inline(always)]
-    fn store<T>(self, at: u32, value: T) -> Option<()> {
+    pub(crate) fn store<T: Words>(self, at: u32, value: T) -> Option<()> {
         let pointer = self.at(at, size_of::<T>() as u32)?.cast::<T>();
         // SAFETY: `at` checked that the packet has these octets, and nobody else has the packet.
         unsafe { pointer.write_unaligned(value) };
         Some(())
-    }
-
-    #[inline(always)]
-    pub(crate) fn store_chunk(self, at: u32, words: [u64; 4]) -> Option<()> {
-        self.store(at, words)
     }
 
     /// Whether the frame has `octets` octets or more.
@@ -102,26 +109,13 @@ impl Packet {
     }
 }
 
-macro_rules! words {
-    ($($load:ident $store:ident $word:ty,)*) => {
-        impl Packet {
-            $(
-                #[inline(always)]
-                pub(crate) fn $load(self, at: u32) -> Option<$word> {
-                    self.load(at)
-                }
+/// Values of which any bits are valid: little-endian words as they stand in the packet.
+pub(crate) trait Words: Copy {}
 
-                #[inline(always)]
-                pub(crate) fn $store(self, at: u32, word: $word) -> Option<()> {
-                    self.store(at, word)
-                }
-            )*
-        }
-    };
-}
-
-words! {
-    load_u16 store_u16 u16,
-    load_u32 store_u32 u32,
-    load_u64 store_u64 u64,
-}
+impl Words for u16 {}
+impl Words for u32 {}
+impl Words for u64 {}
+impl Words for [u32; 3] {}
+impl Words for [u32; 5] {}
+impl Words for [u64; 4] {}
+impl Words for [u64; 5] {}

@@ -49,7 +49,7 @@ pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     loop {
         let head = Head::new(
             u8::try_from(owner.len()).ok()?,
-            u8::try_from(answers.len()).ok()?,
+            0,
             node.zone().0,
             blob_flags,
             u8::try_from(owner.len().checked_sub(zone.apex.wire().len())?).ok()?,
@@ -102,7 +102,7 @@ pub fn encode_denial(zone: &Zone) -> Option<Box<[u8]>> {
         starts: Vec::new(),
         body,
     };
-    assemble(Head::new(0, 1, 0, zone_flags, 0), &[], &[finished])
+    assemble(Head::new(0, 0, 0, zone_flags, 0), &[], &[finished])
 }
 
 /// The answer to one type, before it has its place in the blob.
@@ -127,20 +127,57 @@ impl Finished {
             body: Vec::new(),
         }
     }
+
+    /// Type and octets, if this is one record of the name asked and nothing else.
+    fn as_first(&self) -> Option<(u8, u8)> {
+        let entry = &self.entry;
+        let alone = entry.counts() == 1
+            && entry.rotating == 1
+            && entry.head_octets == 0
+            && entry.tail_octets == 0
+            && entry.rtype != blob::ANY_OTHER_TYPE
+            && entry.rtype < wire::rtype::FIRST_META;
+        if !alone {
+            return None;
+        }
+        Some((
+            u8::try_from(entry.rtype).ok()?,
+            u8::try_from(self.body.len()).ok()?,
+        ))
+    }
+
+    fn can_be_first(&self) -> bool {
+        self.as_first().is_some()
+    }
 }
 
 /// Puts the parts one behind the other; `None` if they do not fit.
 fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>> {
+    let place = answers.iter().position(Finished::can_be_first);
+    let first = place.and_then(|place| answers.get(place));
+    let head = first
+        .and_then(Finished::as_first)
+        .map_or(head, |(rtype, octets)| head.with_first(rtype, octets));
+    let listed = || {
+        let others = answers
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| Some(*at) != place);
+        others.map(|(_, one)| one)
+    };
+    let head = head.with_entries(u8::try_from(listed().count()).ok()?);
     let directory_at = usize::try_from(head.directory_at()).ok()?;
-    let mut at = directory_at + answers.len() * blob::ENTRY_OCTETS as usize;
-    if answers.len() > blob::MAX_ENTRIES as usize {
+    let mut at = directory_at + listed().count() * blob::ENTRY_OCTETS as usize;
+    if listed().count() > blob::MAX_ENTRIES as usize {
         return None;
     }
     let mut octets = Vec::with_capacity(at);
     octets.extend_from_slice(&head.get().to_le_bytes());
     octets.extend_from_slice(owner);
+    octets.resize(usize::try_from(head.first_at()).ok()?, 0);
+    octets.extend_from_slice(first.map_or(&[], |one| &one.body));
     octets.resize(directory_at, 0);
-    for one in answers {
+    for one in listed() {
         at += 2 * one.starts.len();
         let entry = Entry {
             body_at: u16::try_from(at).ok()?,
@@ -151,7 +188,7 @@ fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>>
         octets.extend_from_slice(&high.to_le_bytes());
         at += one.body.len();
     }
-    for one in answers {
+    for one in listed() {
         for start in &one.starts {
             octets.extend_from_slice(&start.to_le_bytes());
         }
