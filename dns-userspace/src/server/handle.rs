@@ -63,8 +63,9 @@ fn answer(
     transport: Transport,
     counters: &Counters,
 ) -> Outcome {
+    let rules = shared.rules.load();
     if transport == Transport::Udp
-        && let Some(fast_path) = &shared.fast_path
+        && let Some(fast_path) = &rules.fast_path
         && let Some(len) = fast_path.answer(snapshot, buffer, len)
     {
         counters.fast();
@@ -72,7 +73,7 @@ fn answer(
         return Outcome::InPlace(len);
     }
     let message = buffer.get(..len).unwrap_or_default();
-    match decide(snapshot, message, transport, &shared.policy) {
+    match decide(snapshot, message, transport, &rules.policy) {
         Decision::Ignore => {
             counters.ignored();
             Outcome::Nothing

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -76,12 +77,35 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// What every worker shares.
-struct Shared {
-    served: Arc<Served>,
+/// What a reload may change while the sockets stay open.
+struct Rules {
     fast_path: Option<Arc<dyn FastPath>>,
     forwarder: Option<Arc<Forwarder>>,
     policy: Policy,
+}
+
+impl Rules {
+    fn new(
+        policy: Policy,
+        fast_path: Option<Arc<dyn FastPath>>,
+        forwarder: Option<Arc<Forwarder>>,
+    ) -> Arc<Self> {
+        let policy = Policy {
+            forwards: forwarder.is_some(),
+            ..policy
+        };
+        Arc::new(Self {
+            fast_path,
+            forwarder,
+            policy,
+        })
+    }
+}
+
+/// What every worker shares.
+struct Shared {
+    served: Arc<Served>,
+    rules: ArcSwap<Rules>,
     runtime: Handle,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -107,15 +131,9 @@ pub fn start(
     fast_path: Option<Arc<dyn FastPath>>,
     forwarder: Option<Arc<Forwarder>>,
 ) -> Result<Server, BindError> {
-    let policy = Policy {
-        forwards: forwarder.is_some(),
-        ..settings.policy
-    };
     let shared = Arc::new(Shared {
         served,
-        fast_path,
-        forwarder,
-        policy,
+        rules: ArcSwap::new(Rules::new(settings.policy, fast_path, forwarder)),
         runtime: Handle::current(),
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -166,6 +184,24 @@ impl Server {
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// Answers by other rules from the next message on; those under way end by the old ones.
+    pub fn set_rules(
+        &self,
+        policy: Policy,
+        fast_path: Option<Arc<dyn FastPath>>,
+        forwarder: Option<Arc<Forwarder>>,
+    ) {
+        let rules = Rules::new(policy, fast_path, forwarder);
+        self.shared.rules.store(rules);
+    }
+
+    /// What the forwarder did, if there is one.
+    #[must_use]
+    pub fn forwarder_totals(&self) -> Option<crate::forwarder::Totals> {
+        let rules = self.shared.rules.load();
+        rules.forwarder.as_ref().map(|one| one.totals())
     }
 
     /// What was done over one transport so far.

@@ -236,15 +236,18 @@ impl Connection {
         message: Vec<u8>,
         responses: &mpsc::Sender<Vec<u8>>,
     ) -> Option<Vec<u8>> {
-        let forwarder = Arc::clone(self.shared.forwarder.as_ref()?);
-        let policy = self.shared.policy;
-        let Permit::Granted(permit) = forwarder.admit() else {
+        let rules = self.shared.rules.load_full();
+        let policy = rules.policy;
+        let admitted = rules.forwarder.as_ref().map(|one| (one, one.admit()));
+        // Without room, or by rules that stopped forwarding a moment ago.
+        let Some((forwarder, Permit::Granted(permit))) = admitted else {
             self.counters.shed();
             return servfail(&message, Transport::Tcp, &policy);
         };
         let place = responses.clone().reserve_owned().await.ok()?;
         let counters = Arc::clone(&self.counters);
         counters.forwarded();
+        let forwarder = Arc::clone(forwarder);
         self.shared.tasks.spawn(async move {
             let response = forwarder
                 .forward(&message, Transport::Tcp, &policy, permit)

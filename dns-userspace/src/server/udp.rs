@@ -110,15 +110,13 @@ fn forward(
     local: Option<Local>,
     counters: &Arc<Counters>,
 ) {
-    let Some(forwarder) = &shared.forwarder else {
-        return;
-    };
+    let rules = shared.rules.load();
     let message = message.to_vec();
     let socket = Arc::clone(&listener.socket);
     let counters = Arc::clone(counters);
-    let policy = shared.policy;
-    match forwarder.admit() {
-        Permit::Granted(permit) => {
+    let policy = rules.policy;
+    match rules.forwarder.as_ref().map(|one| (one, one.admit())) {
+        Some((forwarder, Permit::Granted(permit))) => {
             counters.forwarded();
             let forwarder = Arc::clone(forwarder);
             let task = async move {
@@ -129,7 +127,8 @@ fn forward(
             };
             shared.tasks.spawn_on(task, &shared.runtime);
         }
-        Permit::Refused => {
+        // Without room, or by rules that stopped forwarding a moment ago.
+        _ => {
             counters.shed();
             if let Some(response) = crate::forwarder::servfail(&message, Transport::Udp, &policy) {
                 finish(&socket, &response, peer, local, &counters);
