@@ -152,8 +152,14 @@ impl Node {
             let end = async {
                 let _ = ended.await;
             };
+            let setup = daemon::Setup {
+                config,
+                surroundings: Surroundings::default(),
+            };
+            let load = || Ok(setup.clone());
+            let (_, reloads) = tokio::sync::mpsc::channel(1);
             runtime
-                .block_on(daemon::run(&config, &Surroundings::default(), end))
+                .block_on(daemon::run(setup.clone(), load, reloads, end))
                 .unwrap();
         });
         Self {

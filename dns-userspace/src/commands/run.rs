@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::load_config;
 use crate::config::{Surroundings, XdpMode};
-use crate::daemon;
+use crate::daemon::{self, Setup};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -50,27 +51,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT; SIGHUP has it read its configuration again.
 ///
 /// # Errors
 /// What kept it from serving.
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     start_log(arguments.log_format);
-    let surroundings = Surroundings::of_this_host();
-    let mut config = load_config(&arguments.config, &surroundings)?;
-    for interface in &arguments.interfaces {
-        if !config.xdp.interfaces.contains(interface) {
-            config.xdp.interfaces.push(interface.clone());
-        }
-    }
-    if let Some(mode) = arguments.xdp_mode {
-        config.xdp.mode = match mode {
-            Mode::Auto => XdpMode::Auto,
-            Mode::Native => XdpMode::Native,
-            Mode::Generic => XdpMode::Generic,
-            Mode::Off => XdpMode::Off,
-        };
-    }
+    let setup = arguments.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -78,15 +65,48 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
         let end = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        daemon::run(&config, &surroundings, end).await
+        // One that waits stands for all that come meanwhile.
+        let (sender, reloads) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let _ = sender.try_send(());
+            }
+        });
+        daemon::run(setup, || arguments.load(), reloads, end).await
     })?;
     Ok(0)
+}
+
+impl Arguments {
+    /// The configuration, with what the command line says in its place.
+    fn load(&self) -> anyhow::Result<Setup> {
+        let surroundings = Surroundings::of_this_host();
+        let mut config = load_config(&self.config, &surroundings)?;
+        for interface in &self.interfaces {
+            if !config.xdp.interfaces.contains(interface) {
+                config.xdp.interfaces.push(interface.clone());
+            }
+        }
+        if let Some(mode) = self.xdp_mode {
+            config.xdp.mode = match mode {
+                Mode::Auto => XdpMode::Auto,
+                Mode::Native => XdpMode::Native,
+                Mode::Generic => XdpMode::Generic,
+                Mode::Off => XdpMode::Off,
+            };
+        }
+        Ok(Setup {
+            config,
+            surroundings,
+        })
+    }
 }
 
 fn start_log(format: LogFormat) {

@@ -23,7 +23,6 @@ use tracing::{debug, info, warn};
 use super::pipeline::lock;
 use crate::config::dcos::{ClusterIdSource, MesosSource};
 use crate::config::{Config, Dcos};
-use crate::mesos::follow::Follower;
 use crate::mesos::leader::Candidates;
 use crate::mesos::operator_api::{self, Lookup, Observation, Resolver, StreamStatus};
 use crate::mesos::zookeeper::{ZooKeeperTarget, read_node};
@@ -232,11 +231,11 @@ impl Feed {
 pub(super) fn start(
     config: &Config,
     dcos: &Dcos,
-    follower: &Follower,
+    candidates: &watch::Receiver<Candidates>,
+    wishes: &Arc<Notify>,
 ) -> Result<(Arc<Cluster>, Feed)> {
-    let candidates = &follower.candidates;
     let (status, stream_status) = watch::channel(StreamStatus::default());
-    let cluster = Arc::new(Cluster::new(dcos, stream_status, &follower.wishes)?);
+    let cluster = Arc::new(Cluster::new(dcos, stream_status, wishes)?);
     let client = operator_api::http_client(&config.tls, dcos.times.connect)
         .context("TLS towards the operator API")?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::answers::Policy;
 use crate::config::{Config, Dcos};
 use crate::forwarder;
 use crate::records::dcos::aliases::{Route, route};
@@ -30,6 +31,14 @@ pub(super) fn listener(config: &Config) -> Result<IpAddr> {
     let text = &config.listener;
     text.parse()
         .with_context(|| format!("Listener: {text:?} is no IP address"))
+}
+
+/// What the configuration says about responses.
+pub(super) fn policy(config: &Config) -> Policy {
+    Policy {
+        sets_truncate_bit: config.set_truncate_bit,
+        ..Policy::default()
+    }
 }
 
 /// The sockets of the DNS server. The IPv4 wildcard stands for all addresses of both families.

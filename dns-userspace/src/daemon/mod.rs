@@ -4,89 +4,66 @@
 //! that a client meets a refused connection and never a false denial.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use crate::answers::{Policy, fast};
-use crate::config::{Config, Surroundings, XdpMode};
-use crate::dataplane::{self, DataPlane, Mode};
-use crate::forwarder::Forwarder;
+use crate::dataplane::{self, DataPlane};
 use crate::http;
 use crate::mesos::follow::{self, Follower};
-use crate::server::{self, FastPath, Server};
-use crate::zones::{Name, Snapshot};
+use crate::mesos::leader::Candidates;
+use crate::zones::Name;
 
+mod account;
 mod dcos;
 mod listen;
 mod pipeline;
+mod reload;
 mod rest;
+mod setup;
+mod sockets;
 mod status;
 
-use dcos::{Cluster, Feed, News};
+use account::Account;
+use dcos::{Feed, News};
 pub use pipeline::{Outlet, Published};
 use pipeline::{Pipeline, lock};
-pub use status::Status;
+pub use setup::Setup;
+use sockets::{Answering, HttpServer, Sockets};
+pub use status::{Measures, Status, ZoneStatus};
 
-/// How long queries under way may take at the end.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// Runs until `end` is ready.
+/// Runs until `end` is ready. For each message of `reloads` it calls `load` and goes on by what
+/// that gives; an error leaves everything as it is, and is logged.
 ///
 /// # Errors
 /// A setting that cannot be used, or a socket that cannot be had.
 pub async fn run(
-    config: &Config,
-    surroundings: &Surroundings,
+    setup: Setup,
+    load: impl Fn() -> Result<Setup>,
+    reloads: mpsc::Receiver<()>,
     end: impl Future<Output = ()>,
 ) -> Result<()> {
-    let daemon = Daemon::new(config, surroundings)?;
-    let server = Arc::clone(&daemon.account.server);
-    let cluster = daemon.account.cluster.clone();
+    let daemon = Daemon::new(setup)?;
+    let account = Arc::clone(&daemon.account);
     tokio::select! {
-        result = daemon.serve(config) => result?,
+        result = daemon.serve(load, reloads) => result?,
         () = end => info!("ending"),
     }
-    let server = lock(&server).take();
-    if let Some(server) = server {
-        server.shut_down(DRAIN).await;
-    }
-    if let Some(cluster) = cluster {
+    // Before anything closes, so that balancers turn away from here while all is still answered.
+    account.is_ending.store(true, Ordering::Relaxed);
+    let sockets = std::mem::take(&mut *lock(&account.sockets));
+    sockets.close().await;
+    if let Some(cluster) = &account.cluster {
         cluster.save();
     }
     Ok(())
-}
-
-/// What answers for the daemon: all that its status is made of.
-#[derive(Clone)]
-struct Account {
-    outlet: Arc<Outlet>,
-    dataplane: Arc<Mutex<DataPlane>>,
-    server: Arc<Mutex<Option<Server>>>,
-    following: watch::Receiver<follow::Status>,
-    cluster: Option<Arc<Cluster>>,
-}
-
-impl http::Source for Account {
-    fn status(&self) -> Status {
-        let snapshot = self.outlet.served.load();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: self.outlet.published.load().is_some()
-                && snapshot.zones().iter().all(|zone| zone.complete),
-            mesos: status::Mesos::of(&self.following.borrow()),
-            dcos: self.cluster.as_deref().map(status::Dcos::of),
-            zones: status::ZoneStatus::of(&snapshot),
-            names: snapshot.len() as u64,
-            xdp: status::Xdp::of(&lock(&self.dataplane)),
-            server: status::of_server(lock(&self.server).as_ref()),
-        }
-    }
 }
 
 /// What the pipeline is to take in.
@@ -104,176 +81,163 @@ async fn next_news(feed: &mut Option<Feed>) -> Vec<News> {
 }
 
 struct Daemon {
-    pipeline: Pipeline,
-    follower: Follower,
+    setup: Setup,
+    pipeline: Arc<Mutex<Pipeline>>,
+    following: Following,
     feed: Option<Feed>,
-    account: Account,
-    listener: IpAddr,
-    own: Vec<IpAddr>,
-    policy: Policy,
+    account: Arc<Account>,
+    answering: Answering,
+    /// Key of the owner hash, the same for as long as the process lives.
+    seed: u64,
+    is_listening: bool,
 }
 
 impl Daemon {
-    fn new(config: &Config, surroundings: &Surroundings) -> Result<Self> {
-        let listener = listen::listener(config)?;
-        let own = listen::own_addresses(listener, &surroundings.addresses);
-        let policy = Policy {
-            sets_truncate_bit: config.set_truncate_bit,
-            ..Policy::default()
-        };
+    fn new(setup: Setup) -> Result<Self> {
         let seed = rand::random();
-        let place = listen::kernel_place(config, &own, &surroundings.addresses);
-        let dataplane = start_dataplane(config, seed, place, &policy);
+        let dataplane = start_dataplane(&setup.dataplane_settings(seed)?);
         let dataplane = Arc::new(Mutex::new(dataplane));
-        let settings = config.follow_settings().context("Zk")?;
-        let follower = follow::follow(settings).context("TLS towards Mesos")?;
-        let (cluster, feed) = match config.dcos.as_ref().filter(|dcos| dcos.enabled) {
+        let follower = follow::follow(setup.follow_settings()?).context("TLS towards Mesos")?;
+        let following = Following::new(follower);
+        let (cluster, feed) = match setup.dcos() {
             Some(dcos) => {
-                let (cluster, feed) = dcos::start(config, dcos, &follower)?;
+                let candidates = following.candidates.subscribe();
+                let (cluster, feed) =
+                    dcos::start(&setup.config, dcos, &candidates, &following.wishes)?;
                 (Some(cluster), Some(feed))
             }
             None => (None, None),
         };
+        let answering = Answering::new(&setup, cluster.as_ref())?;
         let pipeline = Pipeline::new(
-            config.record_settings(&surroundings.addresses),
-            config.recurse_on,
+            setup.record_settings(),
+            setup.config.recurse_on,
             seed,
             Arc::clone(&dataplane),
             cluster.clone(),
         )?;
         let account = Account {
+            config: ArcSwap::from_pointee(setup.config.clone()),
             outlet: pipeline.outlet(),
             dataplane,
-            server: Arc::default(),
-            following: follower.status.clone(),
+            sockets: Mutex::default(),
+            following: Mutex::new(following.follower.status.clone()),
             cluster,
+            reload_succeeded: AtomicBool::new(true),
+            is_ending: AtomicBool::new(false),
         };
         Ok(Self {
-            pipeline,
-            follower,
+            setup,
+            pipeline: Arc::new(Mutex::new(pipeline)),
+            following,
             feed,
-            account,
-            listener,
-            own,
-            policy,
+            account: Arc::new(account),
+            answering,
+            seed,
+            is_listening: false,
         })
     }
 
     /// Serves for ever: from the first good state on, or at once where a DC/OS node has names that
     /// its masters need to start.
-    async fn serve(mut self, config: &Config) -> Result<()> {
-        let mut listening = self.account.cluster.is_some();
-        if listening {
-            self.listen(config).await?;
+    async fn serve(
+        mut self,
+        load: impl Fn() -> Result<Setup>,
+        mut reloads: mpsc::Receiver<()>,
+    ) -> Result<()> {
+        if self.account.cluster.is_some() {
+            self.listen().await?;
         }
         let mut unused = Unused::default();
         loop {
-            let work = tokio::select! {
-                Some(state) = self.follower.observations.recv() => Work::State(Box::new(state)),
-                news = next_news(&mut self.feed) => Work::News(news),
+            tokio::select! {
+                Some(state) = self.following.follower.observations.recv() => {
+                    self.take_in(Work::State(Box::new(state)), &mut unused).await?;
+                }
+                news = next_news(&mut self.feed) => {
+                    self.take_in(Work::News(news), &mut unused).await?;
+                }
+                Some(()) = reloads.recv() => self.reload(load()).await,
                 // The follower ends with us, not before.
                 else => std::future::pending().await,
-            };
-            // Reading a large state takes a while, and host names may have to be looked up.
-            let (pipeline, result) = tokio::task::spawn_blocking(move || {
-                let result = match work {
-                    Work::State(state) => self.pipeline.apply(&state).map(|()| true),
-                    Work::News(news) => {
-                        self.pipeline.apply_news(news);
-                        Ok(false)
-                    }
-                };
-                (self.pipeline, result)
-            })
-            .await
-            .context("the pipeline broke off")?;
-            self.pipeline = pipeline;
-            match result {
-                Ok(true) => unused.over(),
-                // Of Mesos that says nothing.
-                Ok(false) => {}
-                Err(error) => {
-                    unused.failed(&error);
-                    continue;
-                }
-            }
-            if !listening {
-                self.listen(config).await?;
-                listening = true;
-                info!("ready");
             }
         }
     }
 
-    async fn listen(&self, config: &Config) -> Result<()> {
-        if config.dns_on {
-            let server = self.open_server(config)?;
-            info!(addresses = ?server.listening(), "DNS is served");
-            *lock(&self.account.server) = Some(server);
+    async fn take_in(&mut self, work: Work, unused: &mut Unused) -> Result<()> {
+        let applied = self.on_pipeline(move |pipeline| match work {
+            Work::State(state) => pipeline.apply(&state).map(|()| true),
+            Work::News(news) => {
+                pipeline.apply_news(news);
+                Ok(false)
+            }
+        });
+        match applied.await? {
+            Ok(true) => unused.over(),
+            // Of Mesos that says nothing.
+            Ok(false) => {}
+            Err(error) => {
+                unused.failed(&error);
+                return Ok(());
+            }
         }
-        if config.http_on {
-            let place = (config.http_listener.as_str(), config.http_port);
-            let listener = tokio::net::TcpListener::bind(place)
-                .await
-                .with_context(|| format!("failed to setup http server: {}:{}", place.0, place.1))?;
-            info!(address = %listener.local_addr()?, "HTTP is served");
-            let source = Arc::new(self.account.clone());
-            tokio::spawn(http::serve(listener, source));
-        }
-        if let Some((cluster, dcos)) = self.account.cluster.as_ref().zip(config.dcos.as_ref()) {
-            let place = dcos.rest_listener;
-            let listener = tokio::net::TcpListener::bind(place)
-                .await
-                .with_context(|| format!("dcos.rest_listener: {place}"))?;
-            info!(address = %listener.local_addr()?, "the REST API of dcos-net is served");
-            let source = rest::Rest {
-                outlet: Arc::clone(&self.account.outlet),
-                cluster: Arc::clone(cluster),
-                domain: Name::from_text(&config.domain)?,
-                node_ip: dcos.node_ip,
-                since: SystemTime::now(),
-            };
-            tokio::spawn(http::dcos::serve(listener, Arc::new(source)));
+        if !self.is_listening {
+            self.listen().await?;
+            info!("ready");
         }
         Ok(())
     }
 
-    fn open_server(&self, config: &Config) -> Result<Server> {
-        let mut listen = listen::sockets(self.listener, config.port);
-        let of_dcos = listen::dcos_sockets(config, &listen);
-        let own = self.own.iter();
-        let mut own: Vec<SocketAddr> = own.map(|&ip| SocketAddr::new(ip, config.port)).collect();
-        own.extend(&of_dcos);
-        listen.extend(of_dcos);
-        let cluster = self.account.cluster.as_ref();
-        let forwarder = match listen::forwarder_settings(config, cluster, &own)? {
-            Some(settings) => Some(Arc::new(Forwarder::new(settings, &own)?)),
+    /// Reading a large state takes a while, and host names may have to be looked up: not on the
+    /// threads that answer.
+    async fn on_pipeline<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Pipeline) -> T + Send + 'static,
+    ) -> Result<T> {
+        let pipeline = Arc::clone(&self.pipeline);
+        tokio::task::spawn_blocking(move || work(&mut lock(&pipeline)))
+            .await
+            .context("the pipeline broke off")
+    }
+
+    async fn listen(&mut self) -> Result<()> {
+        let config = &self.setup.config;
+        let http = match config.http_on {
+            true => Some(sockets::open_http(&self.setup).await?),
+            false => None,
+        };
+        let rest = match self.setup.dcos() {
+            Some(dcos) => Some(sockets::open_rest(dcos).await?),
             None => None,
         };
-        let mut tcp = server::TcpLimits::default();
-        if let Some(dcos) = config.dcos.as_ref().filter(|dcos| dcos.enabled) {
-            tcp.idle = dcos.times.tcp_idle;
+        let mut open = Sockets::default();
+        if config.dns_on {
+            let served = &self.account.outlet.served;
+            open.dns = Some(self.answering.open(&self.setup, served)?);
         }
-        let mut settings = server::Settings {
-            listen,
-            udp_workers: std::thread::available_parallelism().map_or(1, NonZero::get),
-            policy: self.policy,
-            tcp,
+        open.http = http.map(|one| HttpServer::start(one, Arc::clone(&self.account)));
+        *lock(&self.account.sockets) = open;
+        self.serve_rest(rest)?;
+        self.is_listening = true;
+        Ok(())
+    }
+
+    /// Serves the REST API of a DC/OS node.
+    fn serve_rest(&self, listener: Option<TcpListener>) -> Result<()> {
+        let cluster = self.account.cluster.as_ref().zip(self.setup.dcos());
+        let Some((listener, (cluster, dcos))) = listener.zip(cluster) else {
+            return Ok(());
         };
-        loop {
-            let fast = Arc::new(Finished(self.policy));
-            let served = Arc::clone(&self.account.outlet.served);
-            match server::start(&settings, served, Some(fast), forwarder.clone()) {
-                Err(error)
-                    if settings.listen.len() > 1
-                        && listen::is_dispensable(config, self.listener, &error) =>
-                {
-                    warn!(%error, "DNS is served without this address");
-                    settings.listen.retain(|one| *one != error.address);
-                }
-                result => return Ok(result?),
-            }
-        }
+        info!(address = %listener.local_addr()?, "the REST API of dcos-net is served");
+        let source = rest::Rest {
+            outlet: Arc::clone(&self.account.outlet),
+            cluster: Arc::clone(cluster),
+            domain: Name::from_text(&self.setup.config.domain)?,
+            node_ip: dcos.node_ip,
+            since: SystemTime::now(),
+        };
+        tokio::spawn(http::dcos::serve(listener, Arc::new(source)));
+        Ok(())
     }
 }
 
@@ -305,40 +269,52 @@ impl Unused {
     }
 }
 
-/// The responder that the kernel runs too.
-struct Finished(Policy);
+/// A follower, and what a DC/OS node shares with it in places that outlive it.
+struct Following {
+    follower: Follower,
+    /// The masters known.
+    candidates: watch::Sender<Candidates>,
+    /// As [`Follower::wishes`].
+    wishes: Arc<Notify>,
+    _relay: AbortOnDropHandle<()>,
+}
 
-impl FastPath for Finished {
-    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize> {
-        let (verdict, octets) = fast::answer(snapshot, &self.0, message, len);
-        verdict.is_response().then_some(octets)
+impl Following {
+    fn new(follower: Follower) -> Self {
+        let (candidates, _) = watch::channel(Candidates::default());
+        Self::with(follower, candidates, Arc::default())
+    }
+
+    fn with(
+        follower: Follower,
+        candidates: watch::Sender<Candidates>,
+        wishes: Arc<Notify>,
+    ) -> Self {
+        let mut known = follower.candidates.clone();
+        candidates.send_replace(known.borrow_and_update().clone());
+        let (outlet, wished) = (candidates.clone(), Arc::clone(&wishes));
+        let granting = Arc::clone(&follower.wishes);
+        let relay = async move {
+            loop {
+                tokio::select! {
+                    Ok(()) = known.changed() => {
+                        outlet.send_replace(known.borrow_and_update().clone());
+                    }
+                    () = wished.notified() => granting.notify_one(),
+                }
+            }
+        };
+        Self {
+            follower,
+            candidates,
+            wishes,
+            _relay: AbortOnDropHandle::new(tokio::spawn(relay)),
+        }
     }
 }
 
-fn start_dataplane(
-    config: &Config,
-    seed: u64,
-    (addresses, port): (Vec<IpAddr>, u16),
-    policy: &Policy,
-) -> DataPlane {
-    let dataplane = DataPlane::start(&dataplane::Settings {
-        interfaces: config.xdp.interfaces.clone(),
-        mode: match config.xdp.mode {
-            XdpMode::Auto => Mode::Auto,
-            XdpMode::Native => Mode::Native,
-            XdpMode::Generic => Mode::Generic,
-            XdpMode::Off => Mode::Off,
-        },
-        max_names: config.xdp.max_names,
-        seed,
-        addresses: addresses
-            .into_iter()
-            .filter(|one| !one.is_loopback())
-            .collect(),
-        port,
-        max_udp_octets: policy.max_udp_octets,
-        sets_truncate_bit: policy.sets_truncate_bit,
-    });
+fn start_dataplane(settings: &dataplane::Settings) -> DataPlane {
+    let dataplane = DataPlane::start(settings);
     if let DataPlane::Off(reason) = &dataplane {
         match reason {
             dataplane::Reason::Configured => info!(%reason, "XDP is off"),

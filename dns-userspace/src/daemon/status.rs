@@ -1,14 +1,18 @@
 //! How the daemon is doing, as `mesos-xdns status` and monitoring see it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::pipeline::duration_histogram;
 use crate::answers::Transport;
 use crate::dataplane::DataPlane;
-use crate::mesos::follow;
-use crate::server::Server;
+use crate::forwarder;
+use crate::mesos::{Defects, follow};
+use crate::server::{Server, Totals};
 use crate::zones::Snapshot;
 
 use super::dcos::Cluster;
@@ -111,6 +115,39 @@ pub struct Xdp {
     pub verdicts: BTreeMap<String, u64>,
 }
 
+/// What the daemon counted, for monitoring.
+#[derive(Debug)]
+pub struct Measures {
+    /// Its account.
+    pub status: Status,
+    /// The server's counters, by transport.
+    pub server: Vec<(&'static str, Totals)>,
+    /// The forwarder's, where names are forwarded.
+    pub forwarder: Option<forwarder::Totals>,
+    /// What the present state holds but is not served.
+    pub left_out: Arc<Defects>,
+    /// Changes of the leading master.
+    pub leader_changes: u64,
+    /// Times from a state that changed to its being served.
+    pub publish_duration: Histogram,
+    /// Whether the configuration was taken when it was read last.
+    pub reload_succeeded: bool,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self {
+            status: Status::default(),
+            server: Vec::new(),
+            forwarder: None,
+            left_out: Arc::default(),
+            leader_changes: 0,
+            publish_duration: duration_histogram(),
+            reload_succeeded: true,
+        }
+    }
+}
+
 impl Mesos {
     pub(super) fn of(status: &follow::Status) -> Self {
         let age = |at: SystemTime| at.elapsed().unwrap_or(Duration::ZERO).as_secs_f64();
@@ -205,20 +242,29 @@ impl Xdp {
     }
 }
 
+/// The server's counters, by transport.
+pub(super) type ServerTotals = Vec<(&'static str, Totals)>;
+
 /// What the server counted.
-pub(super) fn of_server(server: Option<&Server>) -> BTreeMap<String, BTreeMap<String, u64>> {
+pub(super) fn totals(server: Option<&Server>) -> ServerTotals {
     let Some(server) = server else {
-        return BTreeMap::new();
+        return Vec::new();
     };
     [("udp", Transport::Udp), ("tcp", Transport::Tcp)]
-        .into_iter()
-        .map(|(name, transport)| {
-            let totals = server.totals(transport);
-            let counts = totals
-                .named()
-                .into_iter()
-                .map(|(name, count)| (name.to_owned(), count));
-            (name.to_owned(), counts.collect())
-        })
+        .map(|(name, transport)| (name, server.totals(transport)))
+        .to_vec()
+}
+
+/// The same by name.
+pub(super) fn named(totals: &[(&'static str, Totals)]) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let of_one = |totals: &Totals| {
+        let named = totals.named().into_iter();
+        named
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
+    };
+    totals
+        .iter()
+        .map(|(transport, totals)| ((*transport).to_owned(), of_one(totals)))
         .collect()
 }

@@ -23,7 +23,7 @@ const PROGRAM: &str = "mesos_xdns";
 const OCTETS_PER_NAME: u64 = 192;
 
 /// What the data plane needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Interfaces to attach to.
     pub interfaces: Vec<String>,

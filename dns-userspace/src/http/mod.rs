@@ -1,49 +1,167 @@
-//! The HTTP API: how the daemon is doing.
+//! The HTTP API: that of mesos-dns under `/v1`, liveness and readiness, metrics, and the daemon's
+//! own account. Only reading, without CORS headers, so that no page of another origin reads along.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::daemon::Status;
+use crate::config::Config;
+use crate::daemon::{Measures, Published, Status};
 
+mod config_body;
 pub mod dcos;
+mod health;
+mod metrics;
+mod path;
+mod process;
+mod v1;
+
+pub use health::Readiness;
+
+/// Listings, which are as large as the zone, that are made at one time.
+const MAX_LISTINGS: usize = 2;
 
 /// What the API tells about.
 pub trait Source: Send + Sync + 'static {
+    /// The settings in effect.
+    fn config(&self) -> Arc<Config>;
+    /// What is served; `None` before the first state.
+    fn published(&self) -> Option<Arc<Published>>;
+    /// Whether queries are to be sent here.
+    fn readiness(&self) -> Readiness;
     /// How the daemon is doing.
     fn status(&self) -> Status;
+    /// What it counted.
+    fn measures(&self) -> Measures;
 }
 
-/// Serves requests for ever.
-pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>) {
-    if let Err(error) = axum::serve(listener, router(source)).await {
+struct Api<S> {
+    source: Arc<S>,
+    listings: Semaphore,
+}
+
+/// Serves requests until `stop`; those under way are finished.
+pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, stop: CancellationToken) {
+    let served =
+        axum::serve(listener, router(source)).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
         error!(%error, "the HTTP API ended");
     }
 }
 
 fn router<S: Source>(source: Arc<S>) -> Router {
+    // One table of paths, as mesos-dns has other rules for slashes and methods than axum.
     Router::new()
-        .route(
-            "/status",
-            get(async |State(source): State<Arc<S>>| Json(source.status())),
-        )
-        .route("/health", get(async || "OK\n"))
-        .route("/ready", get(ready::<S>))
-        .with_state(source)
+        .fallback(answer::<S>)
+        .with_state(Arc::new(Api {
+            source,
+            listings: Semaphore::new(MAX_LISTINGS),
+        }))
 }
 
-async fn ready<S: Source>(State(source): State<Arc<S>>) -> (StatusCode, &'static str) {
-    if source.status().ready {
-        (StatusCode::OK, "OK\n")
+async fn answer<S: Source>(
+    State(api): State<Arc<Api<S>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let Some(asked) = path::decode(uri.path()) else {
+        return text(StatusCode::BAD_REQUEST, "400 Bad Request");
+    };
+    let clean = path::clean(&asked);
+    if clean != asked {
+        return redirect(&method, &clean, uri.query());
+    }
+    if let Some(endpoint) = v1::endpoint(&clean, &api.source.config()) {
+        if method != Method::GET {
+            return not_allowed("GET");
+        }
+        if !v1::accepts(&headers) {
+            return text(StatusCode::NOT_ACCEPTABLE, "406: Not Acceptable");
+        }
+        return api.v1(endpoint).await;
+    }
+    let own: fn(&S) -> Response = match clean.trim_end_matches('/') {
+        "/health" => |_| health::health(),
+        "/ready" => |source| health::ready(source.readiness()),
+        "/metrics" => |source| metrics::page(&source.measures()),
+        "/status" => |source| axum::Json(source.status()).into_response(),
+        _ => return text(StatusCode::NOT_FOUND, "404: Page Not Found"),
+    };
+    if method != Method::GET && method != Method::HEAD {
+        return not_allowed("GET, HEAD");
+    }
+    own(&api.source)
+}
+
+impl<S: Source> Api<S> {
+    async fn v1(&self, endpoint: v1::Endpoint) -> Response {
+        if endpoint == v1::Endpoint::Ports {
+            return text(StatusCode::NOT_IMPLEMENTED, "To be implemented...");
+        }
+        let (config, published) = (self.source.config(), self.source.published());
+        let body = if endpoint.is_listing() {
+            // The semaphore is never closed.
+            let _permit = self.listings.acquire().await;
+            tokio::task::spawn_blocking(move || endpoint.body(&config, published.as_deref()))
+                .await
+                .map_err(|error| error.to_string())
+                .and_then(|body| body.map_err(|error| error.to_string()))
+        } else {
+            endpoint
+                .body(&config, published.as_deref())
+                .map_err(|error| error.to_string())
+        };
+        match body {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => {
+                error!(error, "an answer of the HTTP API could not be made");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "500: Internal Server Error",
+                )
+            }
+        }
+    }
+}
+
+/// An error in the form of go-restful.
+fn text(status: StatusCode, text: &'static str) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (status, content_type, text).into_response()
+}
+
+fn not_allowed(methods: &'static str) -> Response {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+    let methods = header::HeaderValue::from_static(methods);
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
+}
+
+/// The redirect of Go's `ServeMux` to a path without empty and dot segments.
+fn redirect(method: &Method, clean: &str, query: Option<&str>) -> Response {
+    let mut location = path::encode(clean);
+    if let Some(query) = query {
+        location.push('?');
+        location.push_str(query);
+    }
+    let status = StatusCode::MOVED_PERMANENTLY;
+    if method == Method::GET {
+        let link = location.replace('&', "&amp;").replace('"', "&#34;");
+        let body = format!("<a href=\"{link}\">Moved Permanently</a>.\n\n");
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::LOCATION, location),
+        ];
+        (status, headers, body).into_response()
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no state has been published yet\n",
-        )
+        (status, [(header::LOCATION, location)]).into_response()
     }
 }

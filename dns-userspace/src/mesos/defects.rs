@@ -29,6 +29,20 @@ pub enum Defect {
 }
 
 impl Defect {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::WrongType,
+        Self::AgentPid,
+        Self::FrameworkPid,
+        Self::PortRange,
+        Self::TooManyPorts,
+        Self::Number,
+        Self::UnresolvedHost,
+        Self::LeaderAddress,
+        Self::UnreachableName,
+        Self::ServiceTarget,
+    ];
+
     /// A stable word for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -82,9 +82,9 @@ fn answer(
             counters.response(response.len(), rcode);
             Outcome::Respond(response)
         }
-        Decision::Forward(query) => match &shared.forwarder {
+        Decision::Forward(query) => match &rules.forwarder {
             Some(forwarder) if forwarder.refuses(&query.name) => {
-                let size = shared.policy.size(&query, transport);
+                let size = rules.policy.size(&query, transport);
                 let response = write_error(&query, Rcode::REFUSED, size);
                 counters.response(response.len(), Rcode::REFUSED);
                 Outcome::Respond(response)

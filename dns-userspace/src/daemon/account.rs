@@ -1,0 +1,92 @@
+//! What answers for the daemon: the parts that its tasks, and the HTTP API, share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::dcos::Cluster;
+use super::pipeline::{Outlet, Published, lock};
+use super::sockets::Sockets;
+use super::status::{self, Measures, Status};
+use crate::config::Config;
+use crate::dataplane::DataPlane;
+use crate::http::{Readiness, Source};
+use crate::mesos::follow;
+
+/// Everything that the account is made of. A reload replaces what is in the cells.
+pub(super) struct Account {
+    pub(super) config: ArcSwap<Config>,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) dataplane: Arc<Mutex<DataPlane>>,
+    pub(super) sockets: Mutex<Sockets>,
+    pub(super) following: Mutex<watch::Receiver<follow::Status>>,
+    pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) reload_succeeded: AtomicBool,
+    pub(super) is_ending: AtomicBool,
+}
+
+impl Account {
+    fn status_with(&self, server: &status::ServerTotals) -> Status {
+        let snapshot = self.outlet.served.load();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.readiness() == Readiness::Ready,
+            mesos: status::Mesos::of(&lock(&self.following).borrow()),
+            dcos: self.cluster.as_deref().map(status::Dcos::of),
+            zones: status::ZoneStatus::of(&snapshot),
+            names: snapshot.len() as u64,
+            xdp: status::Xdp::of(&lock(&self.dataplane)),
+            server: status::named(server),
+        }
+    }
+}
+
+impl Source for Account {
+    fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    fn published(&self) -> Option<Arc<Published>> {
+        self.outlet.published.load_full()
+    }
+
+    fn readiness(&self) -> Readiness {
+        let is_known = || {
+            let snapshot = self.outlet.served.load();
+            self.outlet.published.load().is_some()
+                && snapshot.zones().iter().all(|zone| zone.complete)
+        };
+        if self.is_ending.load(Ordering::Relaxed) {
+            Readiness::Ending
+        } else if is_known() {
+            Readiness::Ready
+        } else {
+            Readiness::Starting
+        }
+    }
+
+    fn status(&self) -> Status {
+        let server = status::totals(lock(&self.sockets).dns.as_ref());
+        self.status_with(&server)
+    }
+
+    fn measures(&self) -> Measures {
+        let (server, forwarder) = {
+            let sockets = lock(&self.sockets);
+            let dns = sockets.dns.as_ref();
+            let forwarder = dns.and_then(crate::server::Server::forwarder_totals);
+            (status::totals(dns), forwarder)
+        };
+        Measures {
+            status: self.status_with(&server),
+            server,
+            forwarder,
+            left_out: self.outlet.left_out.load_full(),
+            leader_changes: self.outlet.leader_changes.load(Ordering::Relaxed),
+            publish_duration: self.outlet.publish_duration.clone(),
+            reload_succeeded: self.reload_succeeded.load(Ordering::Relaxed),
+        }
+    }
+}

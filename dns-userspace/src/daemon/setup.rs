@@ -1,0 +1,122 @@
+//! What the daemon runs by.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+
+use super::listen;
+use crate::config::{Config, Dcos, Surroundings, XdpMode};
+use crate::dataplane::{self, Mode};
+use crate::mesos::follow::FollowSettings;
+use crate::records;
+
+/// A valid configuration and the host it is for.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The host.
+    pub surroundings: Surroundings,
+}
+
+impl Setup {
+    /// The part of a DC/OS node, if this is one.
+    pub(super) fn dcos(&self) -> Option<&Dcos> {
+        self.config.dcos.as_ref().filter(|dcos| dcos.enabled)
+    }
+
+    fn own_addresses(&self) -> Result<Vec<IpAddr>> {
+        let listener = listen::listener(&self.config)?;
+        Ok(listen::own_addresses(
+            listener,
+            &self.surroundings.addresses,
+        ))
+    }
+
+    /// The DNS sockets to open.
+    pub(super) fn sockets(&self) -> Result<Vec<SocketAddr>> {
+        let mut sockets = listen::sockets(listen::listener(&self.config)?, self.config.port);
+        let of_dcos = listen::dcos_sockets(&self.config, &sockets);
+        sockets.extend(of_dcos);
+        Ok(sockets)
+    }
+
+    /// Where we answer, which is where nothing must be forwarded to.
+    pub(super) fn own_sockets(&self) -> Result<Vec<SocketAddr>> {
+        let port = self.config.port;
+        let own = self.own_addresses()?.into_iter();
+        let mut own: Vec<SocketAddr> = own.map(|ip| SocketAddr::new(ip, port)).collect();
+        let sockets = listen::sockets(listen::listener(&self.config)?, port);
+        own.extend(listen::dcos_sockets(&self.config, &sockets));
+        Ok(own)
+    }
+
+    pub(super) fn record_settings(&self) -> records::Settings {
+        self.config.record_settings(&self.surroundings.addresses)
+    }
+
+    pub(super) fn follow_settings(&self) -> Result<FollowSettings> {
+        self.config.follow_settings().context("Zk")
+    }
+
+    /// Whether Mesos is followed in the same way by `other`.
+    pub(super) fn follows_as(&self, other: &Self) -> bool {
+        let of = |setup: &Self| {
+            let config = &setup.config;
+            (
+                (config.masters.clone(), config.zk.clone()),
+                (
+                    config.refresh_seconds,
+                    config.zk_detection_timeout_seconds,
+                    config.state_timeout_seconds,
+                ),
+                (config.mesos_https_on, config.tls.clone()),
+                (
+                    config.authentication.clone(),
+                    config.mesos_credentials.clone(),
+                ),
+            )
+        };
+        of(self) == of(other)
+    }
+
+    /// Whether other names are forwarded in the same way by `other`.
+    pub(super) fn forwards_as(&self, other: &Self) -> bool {
+        let of = |setup: &Self| {
+            let config = &setup.config;
+            (
+                (config.external_on, config.timeout_seconds),
+                (config.resolvers.clone(), config.zone_resolvers.clone()),
+                // An upstream must not be ourselves.
+                setup.own_sockets().ok(),
+            )
+        };
+        of(self) == of(other)
+    }
+
+    pub(super) fn dataplane_settings(&self, seed: u64) -> Result<dataplane::Settings> {
+        let xdp = &self.config.xdp;
+        let policy = listen::policy(&self.config);
+        let interfaces = &self.surroundings.addresses;
+        let (addresses, port) =
+            listen::kernel_place(&self.config, &self.own_addresses()?, interfaces);
+        Ok(dataplane::Settings {
+            interfaces: xdp.interfaces.clone(),
+            mode: match xdp.mode {
+                XdpMode::Auto => Mode::Auto,
+                XdpMode::Native => Mode::Native,
+                XdpMode::Generic => Mode::Generic,
+                XdpMode::Off => Mode::Off,
+            },
+            max_names: xdp.max_names,
+            seed,
+            addresses: addresses
+                .into_iter()
+                .filter(|one| !one.is_loopback())
+                .collect(),
+            port,
+            max_udp_octets: policy.max_udp_octets,
+            sets_truncate_bit: policy.sets_truncate_bit,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The sockets of the daemon: opened with what they answer by, and closed without losing what
+//! came in.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::account::Account;
+use super::dcos::Cluster;
+use super::listen;
+use super::setup::Setup;
+use crate::answers::Policy;
+use crate::config::Dcos;
+use crate::forwarder::Forwarder;
+use crate::http;
+use crate::server::{self, FastPath, FinishedAnswers, Server};
+use crate::zones::snapshot::Served;
+
+/// How long queries under way may take at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long requests under way may take at the end.
+const HTTP_DRAIN: Duration = Duration::from_secs(1);
+
+/// What is open.
+#[derive(Default)]
+pub(super) struct Sockets {
+    pub(super) dns: Option<Server>,
+    pub(super) http: Option<HttpServer>,
+}
+
+impl Sockets {
+    /// Answers what was taken in, then closes. HTTP goes on meanwhile, so that whoever asks
+    /// learns that this is the end.
+    pub(super) async fn close(self) {
+        if let Some(dns) = self.dns {
+            dns.shut_down(DRAIN).await;
+        }
+        if let Some(http) = self.http {
+            http.stop.cancel();
+            // What takes longer is cut off, by the end of the process if not before.
+            let _ = tokio::time::timeout(HTTP_DRAIN, http.task).await;
+        }
+    }
+}
+
+/// How queries are answered.
+#[derive(Clone)]
+pub(super) struct Answering {
+    pub(super) policy: Policy,
+    pub(super) forwarder: Option<Arc<Forwarder>>,
+}
+
+impl Answering {
+    /// By the configuration.
+    ///
+    /// # Errors
+    /// An upstream that cannot be used.
+    pub(super) fn new(setup: &Setup, cluster: Option<&Arc<Cluster>>) -> Result<Self> {
+        let own = setup.own_sockets()?;
+        let forwarder = match listen::forwarder_settings(&setup.config, cluster, &own)? {
+            Some(settings) => Some(Arc::new(Forwarder::new(settings, &own)?)),
+            None => None,
+        };
+        Ok(Self {
+            policy: listen::policy(&setup.config),
+            forwarder,
+        })
+    }
+
+    fn fast_path(&self) -> Option<Arc<dyn FastPath>> {
+        Some(Arc::new(FinishedAnswers {
+            policy: self.policy,
+        }))
+    }
+
+    /// Has an open server answer this way.
+    pub(super) fn apply_to(&self, server: &Server) {
+        server.set_rules(self.policy, self.fast_path(), self.forwarder.clone());
+    }
+
+    /// Opens the DNS sockets.
+    ///
+    /// # Errors
+    /// A socket that cannot be had and that is not dispensable.
+    pub(super) fn open(&self, setup: &Setup, served: &Arc<Served>) -> Result<Server> {
+        let mut tcp = server::TcpLimits::default();
+        if let Some(dcos) = setup.dcos() {
+            tcp.idle = dcos.times.tcp_idle;
+        }
+        let mut settings = server::Settings {
+            listen: setup.sockets()?,
+            udp_workers: std::thread::available_parallelism().map_or(1, NonZero::get),
+            policy: self.policy,
+            tcp,
+        };
+        let listener = listen::listener(&setup.config)?;
+        loop {
+            let served = Arc::clone(served);
+            match server::start(&settings, served, self.fast_path(), self.forwarder.clone()) {
+                Err(error)
+                    if settings.listen.len() > 1
+                        && listen::is_dispensable(&setup.config, listener, &error) =>
+                {
+                    warn!(%error, "DNS is served without this address");
+                    settings.listen.retain(|one| *one != error.address);
+                }
+                result => {
+                    let server = result?;
+                    info!(addresses = ?server.listening(), "DNS is served");
+                    return Ok(server);
+                }
+            }
+        }
+    }
+}
+
+/// The running HTTP API.
+pub(super) struct HttpServer {
+    pub(super) stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Opens the socket of the HTTP API.
+///
+/// # Errors
+/// It cannot be had.
+pub(super) async fn open_http(setup: &Setup) -> Result<TcpListener> {
+    let place = (setup.config.http_listener.as_str(), setup.config.http_port);
+    TcpListener::bind(place)
+        .await
+        .with_context(|| format!("failed to setup http server: {}:{}", place.0, place.1))
+}
+
+/// Opens the socket of the REST API of a DC/OS node.
+///
+/// # Errors
+/// It cannot be had.
+pub(super) async fn open_rest(dcos: &Dcos) -> Result<TcpListener> {
+    let place = dcos.rest_listener;
+    TcpListener::bind(place)
+        .await
+        .with_context(|| format!("dcos.rest_listener: {place}"))
+}
+
+impl HttpServer {
+    pub(super) fn start(listener: TcpListener, account: Arc<Account>) -> Self {
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "HTTP is served");
+        }
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(http::serve(listener, account, stop.clone()));
+        Self { stop, task }
+    }
+}
