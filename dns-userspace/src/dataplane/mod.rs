@@ -11,6 +11,7 @@ use dns_common::Verdict;
 use crate::zones::{Diff, Snapshot};
 
 mod attach;
+mod detach;
 mod mapping;
 mod program;
 mod publish;
@@ -18,6 +19,7 @@ mod reason;
 mod slots;
 
 pub use attach::{Attachment, Mode};
+pub use detach::detach_all;
 pub use program::{Settings, Xdp, object};
 pub use publish::Occupancy;
 

@@ -18,7 +18,7 @@ use super::reason;
 use crate::zones::{Diff, Snapshot};
 
 /// Name of the program in the object.
-const PROGRAM: &str = "mesos_xdns";
+pub(super) const PROGRAM: &str = "mesos_xdns";
 /// Blob octets for each name that the maps are sized for: a typical name takes one or two slots.
 const OCTETS_PER_NAME: u64 = 192;
 
