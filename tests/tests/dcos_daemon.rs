@@ -18,10 +18,17 @@ use dns_userspace::daemon;
 use serde_json::{Value, json};
 use tests::dig::{Dig, Response};
 use tests::fake_master::{Behaviour, Events, FakeMaster};
+use tests::needs;
 use tests::upstream::Upstream;
+use tests::zookeeper::{self, Ensemble, NodeKind, Writer};
 use tokio::sync::oneshot;
 
 const ID: &str = "yor6tqhiag39y6cjkdd4w9uzo45qhku6ra8hl7hpr6d9ukjaz3jo";
+/// The key of that id.
+const KEY: [u8; 32] = [
+    0x04, 0x09, 0xe8, 0xbb, 0x95, 0xc1, 0xb3, 0xf0, 0x79, 0x89, 0x50, 0xc7, 0xaa, 0x7e, 0x77, 0x86,
+    0xb6, 0xee, 0x2a, 0x7e, 0x26, 0x0f, 0xc9, 0x77, 0x8d, 0x27, 0x87, 0xf9, 0xa9, 0x38, 0xbe, 0x53,
+];
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The master's side: what the operator API and the state document say.
@@ -34,20 +41,33 @@ struct Cluster {
 /// The app of `docs/naming.md`: overlay network, container mode.
 #[derive(Clone)]
 struct App {
-    name: &'static str,
+    name: String,
     id: String,
     ip: Ipv4Addr,
-    vip: &'static str,
+    vip: String,
 }
 
 impl App {
     fn of_the_documentation() -> Self {
         Self {
-            name: "myapp.mygroup",
+            name: "myapp.mygroup".into(),
             id: "mygroup_myapp.1".into(),
             ip: [9, 0, 2, 5].into(),
-            vip: "/mygroup/myapp:80",
+            vip: "/mygroup/myapp:80".into(),
         }
+    }
+
+    /// Others, for the size of it.
+    fn crowd(count: u16) -> impl Iterator<Item = Self> {
+        (0..count).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            Self {
+                name: format!("app-{number}"),
+                id: format!("app.{number}"),
+                ip: [9, 1, high, low].into(),
+                vip: format!("/app-{number}:80"),
+            }
+        })
     }
 
     fn discovery(&self) -> Value {
@@ -336,10 +356,14 @@ fn other_names_of_a_zone_come_with_the_question_as_sent() {
 
 #[test]
 fn a_change_is_answered_at_once_and_outlives_the_stream() {
-    let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+    let mut tasks = vec![App::of_the_documentation()];
+    let others = std::env::var("MESOS_XDNS_TEST_TASKS").map_or(500, |text| text.parse().unwrap());
+    tasks.extend(App::crowd(others));
+    let mut cluster = Cluster::start(&tasks);
     let node = Node::start(&cluster, |_| {});
     let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
     node.wait_for(container, "A", &["9.0.2.5"]);
+    node.wait_for("myapp.mygroup.marathon.mesos", "A", &["9.0.2.5"]);
     let mut app = App::of_the_documentation();
     let mut latencies: Vec<Duration> = (0u8..=255)
         .map(|last| {
@@ -353,16 +377,16 @@ fn a_change_is_answered_at_once_and_outlives_the_stream() {
     latencies.sort_unstable();
     let (p50, p99) = (latencies[128], latencies[253]);
     println!(
-        "from event to answer, 256 changes: p50 {p50:?}, p99 {p99:?}, worst {:?}",
+        "from event to answer, {others} other tasks, 256 changes: p50 {p50:?}, p99 {p99:?}, worst {:?}",
         latencies[255]
     );
     assert!(p99 < Duration::from_millis(500), "{p99:?}");
 
     // What is known stays when the stream is lost, and is brought up to date by the next one.
     let mut second = app.clone();
-    second.name = "other";
+    second.name = "other".into();
     second.id = "other.1".into();
-    second.vip = "/other:80";
+    second.vip = "/other:80".into();
     cluster.tasks = vec![app, second];
     cluster.tell();
     cluster
@@ -425,6 +449,52 @@ fn a_changed_task_is_fetched_before_its_time_unless_polled() {
 }
 
 #[test]
+fn the_id_of_a_cluster_may_come_late_from_zookeeper() {
+    let missing = zookeeper::available();
+    needs!(missing.is_ok(), missing.unwrap_err());
+    let ensemble = Ensemble::start(1, Duration::from_secs(40)).unwrap();
+    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |config| {
+        config["zk"] = ensemble.url("/mesos").into();
+        let dcos = config["dcos"].as_object_mut().unwrap();
+        dcos.remove("cluster_id");
+        dcos.insert("cluster_key_node".into(), "/navstar_key".into());
+    });
+    let below = "containerip.dcos.thisdcos.directory";
+    node.wait_for(
+        &format!("myapp-mygroup.marathon.{below}"),
+        "A",
+        &["9.0.2.5"],
+    );
+    node.wait_for("myapp.mygroup.marathon.mesos", "A", &["9.0.2.5"]);
+    let asked = |name: &str| format!("{name}.{ID}.dcos.directory");
+    // Without the id the name is somebody else's, and there is no upstream.
+    assert_eq!(node.ask(&asked("thisnode"), "A").status, "SERVFAIL");
+
+    // Octets as code points, as the masters of DC/OS write them.
+    let key: String = KEY.iter().map(|&octet| char::from(octet)).collect();
+    let document = json!({"public": key, "secret": "\u{0}"}).to_string();
+    let mut writer = Writer::connect(ensemble.addresses()[0]).unwrap();
+    writer
+        .create("/navstar_key", document.as_bytes(), NodeKind::Persistent)
+        .unwrap();
+    for (name, wanted) in [
+        ("thisnode", "172.17.0.2"),
+        ("myapp-mygroup.marathon.containerip.dcos", "9.0.2.5"),
+        ("mygroupmyapp.marathon.l4lb", "11.198.144.68"),
+        ("myapp.mygroup.marathon.mesos", "9.0.2.5"),
+    ] {
+        node.wait_for(&asked(name), "A", &[wanted]);
+    }
+    assert_eq!(node.ask(&asked("nope.dcos"), "A").status, "NXDOMAIN");
+    // What changes from here on has its other name, too.
+    cluster
+        .events
+        .send(&cluster.tasks[0].updated("TASK_KILLED"));
+    node.wait_for(&asked("myapp-mygroup.marathon.containerip.dcos"), "A", &[]);
+}
+
+#[test]
 fn each_listener_answers_and_other_names_go_to_the_best_upstream() {
     let good = Upstream::start([192, 0, 2, 80].into()).unwrap();
     let cluster = Cluster::start(&[]);
@@ -461,11 +531,11 @@ fn each_listener_answers_and_other_names_go_to_the_best_upstream() {
 #[test]
 fn addresses_of_vips_outlive_a_restart() {
     // Both start at 11.29.210.66: who comes first gets it.
-    let app = |label: &'static str, id: &str| App {
-        name: "svc",
+    let app = |label: &str, id: &str| App {
+        name: "svc".into(),
         id: id.into(),
         ip: [9, 0, 2, 5].into(),
-        vip: label,
+        vip: label.into(),
     };
     let mut cluster = Cluster::start(&[app("svc4703:80", "b")]);
     let mut node = Node::start(&cluster, |_| {});
