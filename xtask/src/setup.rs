@@ -66,6 +66,12 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "zookeeper",
         "tests with ZooKeeper are skipped",
     ),
+    program("setpriv", "util-linux", "tests of rights are skipped"),
+    program(
+        "systemd-analyze",
+        "systemd",
+        "the service unit is not verified",
+    ),
     program("unbound", "unbound", "tests with Unbound are skipped"),
     program("unshare", "util-linux", "tests with BIND are skipped"),
 ];
