@@ -330,7 +330,7 @@ impl<'r> Writer<'r> {
 /// The answer as dcos-dns has it: aliases in their order, then all other records as one list that
 /// is rotated left by the message id. `None` where rotating each RRset gives the same, or is wanted.
 fn rotated_together<'s>(resolution: &Resolution<'s>, id: u16) -> Option<Vec<Entry<'s>>> {
-    let is_alias = |entry: &&Entry<'s>| entry.rrset.rtype() == Rtype::CNAME;
+    let is_alias = |entry: &&Entry<'s>| matches!(entry.rrset.rtype(), Rtype::CNAME | Rtype::DNAME);
     let others = resolution.answer.iter().filter(|entry| !is_alias(entry));
     if !resolution.rotates_types_together || others.clone().count() < 2 {
         return None;

@@ -94,6 +94,32 @@ fn records_are_rotated_left_by_the_id() {
     assert_eq!(first(0xfffe), "10.0.0.1");
 }
 
+/// RFC 6672, section 3.1: a reader meets the DNAME before what is made from it.
+#[test]
+fn aliases_stay_first_where_types_are_rotated_together() {
+    let answer = vec![
+        entry("moved.mesos", rrset("DNAME", &["b.mesos"])),
+        entry("a.moved.mesos", rrset("CNAME", &["a.b.mesos"])),
+        entry("a.b.mesos", addresses(2)),
+    ];
+    let resolution = Resolution {
+        rotates_types_together: true,
+        ..bare(answer)
+    };
+    for id in 0..4 {
+        let octets = question(id, "a.moved.mesos", Rtype::A, None);
+        let query = Query::parse(&octets).unwrap();
+        let size = Policy::default().size(&query, Transport::Udp);
+        let message = read(&write(&query, &resolution, size));
+        let types: Vec<String> = message
+            .answers
+            .iter()
+            .map(|record| record.record_type().to_string())
+            .collect();
+        assert_eq!(types, ["DNAME", "CNAME", "A", "A"], "id {id}");
+    }
+}
+
 #[test]
 fn an_independent_reader_sees_the_sections_and_the_flags() {
     let asked = question(9, "_web._tcp.marathon.mesos", Rtype::SRV, Some(4096));
