@@ -63,6 +63,17 @@ fn no_interface() {
 }
 
 #[test]
+fn without_dns_the_kernel_is_silent_too() {
+    needs_scene!();
+    let scene = Scene::with(&fake_local(), |plan| plan.config["dnsOn"] = json!(false)).unwrap();
+    let status = scene.daemon.status().unwrap();
+    assert_eq!(status.xdp.mode, "off");
+    assert!(status.ready && status.server.is_empty());
+    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
+    assert!(dig.ask("nginx.marathon.mesos", "A").is_err());
+}
+
+#[test]
 fn loopback_has_no_native_xdp() {
     needs_scene!();
     for mode in ["auto", "native"] {

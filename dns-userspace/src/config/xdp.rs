@@ -42,7 +42,7 @@ impl Default for Xdp {
 /// How the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the driver if it can, else after it.
+    /// In the driver if it can; else user space answers alone.
     Auto,
     /// In the driver, or not at all.
     Native,

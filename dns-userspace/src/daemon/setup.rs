@@ -103,6 +103,8 @@ impl Setup {
         Ok(dataplane::Settings {
             interfaces: xdp.interfaces.clone(),
             mode: match xdp.mode {
+                // Without DNS the kernel must be as silent as the sockets.
+                _ if !self.config.dns_on => Mode::Off,
                 XdpMode::Auto => Mode::Auto,
                 XdpMode::Native => Mode::Native,
                 XdpMode::Generic => Mode::Generic,
