@@ -14,6 +14,7 @@ pub mod how_to;
 pub mod name_server;
 pub mod network;
 pub mod requirements;
+pub mod running;
 pub mod scene;
 pub mod served;
 pub mod upstream;

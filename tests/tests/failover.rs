@@ -1,138 +1,174 @@
-//! Whatever becomes of Mesos, answers stay, and the log says once what happened; a daemon that
-//! crashed answers again when it is back.
+//! The daemon through leader changes and a restart of ZooKeeper, asked once a millisecond.
 
 #![expect(
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]
 
-use tests::{
-    cable::SERVER,
-    dig::Dig,
-    fake_master::Behaviour,
-    needs_scene,
-    scene::{Scene, fake_local},
+use std::{
+    collections::BTreeSet,
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
-const TASK: &str = "nginx.marathon.mesos";
-const ADDRESS: &str = "10.3.0.3";
+use dns_userspace::mesos::master::MasterAddress;
+use hickory_proto::op::ResponseCode;
+use serde_json::json;
+use tests::{
+    fake_master::{Behaviour, FakeMaster},
+    needs,
+    running::{Asking, Running, http_get, wait_for, wait_until_ready},
+    zookeeper::{Ensemble, NodeKind, Writer, available, free_ports},
+};
 
-/// Asks both planes: the kernel over UDP, the server over TCP.
-fn answers_stay(scene: &Scene, during: &str) {
-    let before = scene.daemon.status().unwrap();
-    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
-    for dig in [dig.clone(), dig.option("+tcp")] {
-        let response = dig.ask(TASK, "A").unwrap();
-        assert_eq!(response.data("A"), [ADDRESS], "{during}");
-    }
-    let after = scene.daemon.status().unwrap();
-    assert!(after.ready, "{during}");
-    assert_eq!(after.xdp.answered, before.xdp.answered + 1, "{during}");
-    assert_eq!(after.names, before.names, "{during}");
-    assert_eq!(after.xdp.updates, before.xdp.updates, "{during}");
+/// The directory the masters register in.
+const PATH: &str = "/mesos";
+/// Names another number of leader changes than a run in CI has time for.
+const VARIABLE: &str = "MESOS_XDNS_SOAK_CHANGES";
+const CHANGES: usize = 4;
+
+fn master(host: u8) -> FakeMaster {
+    let address = SocketAddr::from(([127, 0, 0, host], 0));
+    FakeMaster::start_at(address).unwrap()
 }
 
-/// Warnings and errors from this line of the log on.
-fn complaints(scene: &Scene, from: usize) -> Vec<String> {
-    let log = scene.daemon.log();
-    let grave = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
-    log[from..].iter().filter(grave).cloned().collect()
-}
-
-#[test]
-fn answers_stay_whatever_the_master_says() {
-    needs_scene!();
-    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    let master = scene.master.as_ref().unwrap();
-    let leader = format!(
-        r#"{{"leader":"master@{}","frameworks":{{}}}}"#,
-        master.address()
-    );
-    answers_stay(&scene, "at first");
-    for (what, behaviour, word) in [
-        (
-            "broken JSON",
-            Behaviour::Body(200, "{\"frameworks\": [".into()),
-            "no state",
-        ),
-        ("an empty body", Behaviour::Body(200, "".into()), "no state"),
-        ("a 500", Behaviour::Body(500, "oops".into()), "500"),
-        ("a hang", Behaviour::Hang, "no complete response"),
-        (
-            "half a state, then silence",
-            Behaviour::Stall,
-            "no complete response",
-        ),
-        ("half a state", Behaviour::Cut, "end of file"),
-        ("no leader", Behaviour::Body(200, "{}".into()), "leader"),
-        (
-            "JSON of another kind",
-            Behaviour::Body(200, leader.into()),
-            "frameworks",
-        ),
-    ] {
-        let start = scene.daemon.log().len();
-        let before = scene.daemon.status().unwrap().mesos;
-        let asked = master.requests().len();
-        master.behave(behaviour);
-        // Two more requests after the first one that met this have ended.
-        master
-            .wait_for_requests(asked + 3, std::time::Duration::from_secs(60))
-            .unwrap();
-        answers_stay(&scene, what);
-        let said = complaints(&scene, start);
-        assert_eq!(said.len(), 1, "{what}: {said:#?}");
-        assert!(said[0].contains(word), "{what}: {said:?}");
-        println!("{what}: {}", said[0]);
-        master.behave(Behaviour::State);
-        scene
-            .daemon
-            .wait_until(|status| {
-                status.mesos.failures_in_a_row == 0 && status.mesos.successes > before.successes
-            })
-            .unwrap();
-        answers_stay(&scene, "afterwards");
-        let said = complaints(&scene, start);
-        assert_eq!(said.len(), 1, "after {what}: {said:#?}");
+/// What every master says, but for who leads: tasks that run throughout.
+fn tell(masters: &[FakeMaster], leader: usize) {
+    let tasks: Vec<_> = (1..=3)
+        .map(|number| {
+            json!({"id": format!("web.{number}"), "name": "web", "slave_id": "S",
+                "framework_id": "F", "state": "TASK_RUNNING", "statuses": [{
+                    "state": "TASK_RUNNING", "timestamp": 1.0, "container_status": {
+                        "network_infos": [{"ip_addresses": [
+                            {"ip_address": format!("10.0.0.{number}")}]}]}}]})
+        })
+        .collect();
+    let state = json!({
+        "leader": format!("master@{}", masters[leader].address()),
+        "slaves": [{"id": "S", "hostname": "10.0.0.9", "pid": "slave(1)@10.0.0.9:5051"}],
+        "frameworks": [{"id": "F", "name": "marathon", "tasks": tasks}]});
+    for master in masters {
+        master.serve_state(&state);
     }
 }
 
-#[test]
-fn answers_stay_when_the_master_is_gone() {
-    needs_scene!();
-    let mut scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    let start = scene.daemon.log().len();
-    drop(scene.master.take());
-    let status = scene
-        .daemon
-        .wait_until(|status| status.mesos.failures_in_a_row >= 3)
-        .unwrap();
-    let error = status.mesos.last_error.unwrap();
-    assert!(error.contains("refused"), "{error}");
-    answers_stay(&scene, "without a master");
-    let said = complaints(&scene, start);
-    assert_eq!(said.len(), 1, "{said:#?}");
-    assert!(said[0].contains("keeping old DNS state"), "{said:?}");
-    let text = scene.daemon.status_text().unwrap();
-    assert!(text.contains("fetches failed since"), "{text}");
+/// Nodes that outlive sessions and servers; the lowest number leads.
+struct Registry {
+    server: SocketAddr,
+    next: u32,
+    nodes: Vec<String>,
+}
+
+impl Registry {
+    fn register(&mut self, master: &FakeMaster) -> String {
+        let address = master.address();
+        let address = MasterAddress::new(address.ip().to_string(), address.port());
+        let info = json!({
+            "address": {"hostname": address.host(), "ip": address.host(), "port": address.port()},
+            "id": "4b2d8f3e-0000-4000-8000-000000000000", "pid": format!("master@{address}"),
+            "port": address.port(), "version": "1.11.0"})
+        .to_string();
+        let mut session = Writer::connect(self.server).unwrap();
+        session.ensure(PATH).unwrap();
+        self.next += 1;
+        let path = format!("{PATH}/json.info_{:010}", self.next);
+        let path = session
+            .create(&path, info.as_bytes(), NodeKind::Persistent)
+            .unwrap();
+        session.close().unwrap();
+        path
+    }
+
+    /// Has the leading master leave and come back behind the others.
+    fn step_down(&mut self, masters: &[FakeMaster], leader: usize) {
+        let mut session = Writer::connect(self.server).unwrap();
+        session.delete(&self.nodes[leader]).unwrap();
+        session.close().unwrap();
+        self.nodes[leader] = self.register(&masters[leader]);
+    }
+}
+
+fn leading(http: SocketAddr) -> String {
+    http_get(http, "/v1/hosts/leader.mesos").map_or_else(|_| String::new(), |(_, body)| body)
 }
 
 #[test]
-fn a_daemon_that_was_killed_answers_again_when_it_is_back() {
-    needs_scene!();
-    let mut scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    answers_stay(&scene, "before");
-    for _ in 0..3 {
-        scene.daemon.kill().unwrap();
-        // Nobody but the kernel can answer here, if anybody does: an answer must be right.
-        let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
-        if let Ok(response) = dig.ask(TASK, "A") {
-            assert_eq!(response.data("A"), [ADDRESS]);
+fn leader_changes_and_a_zookeeper_restart_cost_no_answer() {
+    let missing = available();
+    needs!(missing.is_ok(), missing.unwrap_err());
+    let changes = env::var(VARIABLE).map_or(CHANGES, |text| text.parse().unwrap());
+
+    let mut ensemble = Ensemble::start(1, Duration::from_secs(4)).unwrap();
+    let masters = [master(1), master(2), master(3)];
+    let mut leader = 0;
+    tell(&masters, leader);
+    let mut registry = Registry {
+        server: ensemble.addresses()[0],
+        next: 0,
+        nodes: Vec::new(),
+    };
+    for master in &masters {
+        let node = registry.register(master);
+        registry.nodes.push(node);
+    }
+    let ports = free_ports(2).unwrap();
+    let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let http = at(ports[1]);
+    let running = Running::start(&json!({
+        "zk": ensemble.url(PATH), "refreshSeconds": 1, "stateTimeoutSeconds": 1,
+        "listener": "127.0.0.1", "port": ports[0],
+        "httpListener": "127.0.0.1", "httpPort": ports[1], "externalOn": false,
+    }))
+    .unwrap();
+    wait_until_ready(http).unwrap();
+
+    let tasks: BTreeSet<Ipv4Addr> = (1..=3).map(|last| [10, 0, 0, last].into()).collect();
+    let of_masters: BTreeSet<Ipv4Addr> = (1..=3).map(|last| [127, 0, 0, last].into()).collect();
+    let names = ["web.marathon.mesos", "leader.mesos", "master0.mesos"];
+    let asking = Asking::start(at(ports[0]), &names, move |name, (code, _, addresses)| {
+        *code == ResponseCode::NoError
+            && if name.starts_with("web") {
+                *addresses == tasks
+            } else {
+                addresses.len() == 1 && addresses.is_subset(&of_masters)
+            }
+    })
+    .unwrap();
+
+    for change in 0..changes {
+        let old = leader;
+        leader = (leader + 1) % masters.len();
+        if change % 2 == 1 {
+            // It does not only lose its place, it hangs.
+            masters[old].behave(Behaviour::Hang);
         }
-        scene.daemon.restart().unwrap();
-        answers_stay(&scene, "after a restart");
+        tell(&masters, leader);
+        registry.step_down(&masters, old);
+        let expected = masters[leader].address().ip().to_string();
+        let found = wait_for("leader", || leading(http), |body| body.contains(&expected));
+        found.unwrap();
+        masters[old].behave(Behaviour::State);
     }
-    scene.daemon.stop().unwrap();
-    let links = scene.cable.server.ip("-details link show server").unwrap();
-    assert!(!links.contains("xdp"), "a program stays behind: {links}");
+
+    ensemble.kill(0).unwrap();
+    // The masters go on without it, and so do we: the state is still fetched.
+    let served = masters[leader].requests().len();
+    let limit = tests::running::LIMIT;
+    masters[leader]
+        .wait_for_requests(served + 2, limit)
+        .unwrap();
+    ensemble.restart(0).unwrap();
+    let old = leader;
+    leader = (leader + 1) % masters.len();
+    tell(&masters, leader);
+    registry.step_down(&masters, old);
+    let expected = masters[leader].address().ip().to_string();
+    wait_for("leader", || leading(http), |body| body.contains(&expected)).unwrap();
+
+    let (asked, wrong) = asking.stop().unwrap();
+    assert!(asked > 100, "{asked}");
+    assert_eq!(wrong, Vec::<String>::new(), "of {asked}");
+    eprintln!("{asked} questions over {} leader changes", changes + 1);
+    drop(running);
 }
