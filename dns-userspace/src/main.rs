@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use dns_userspace::commands::Command;
+use dns_userspace::commands::{Command, mesos_dns};
 
 /// DNS for Mesos and DC/OS clusters, answered at the network card
 #[derive(Debug, Parser)]
@@ -16,7 +16,12 @@ struct Arguments {
 fn main() -> ExitCode {
     // An error means that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Arguments::parse().command.run() {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let result = match mesos_dns::parse(&words.collect::<Vec<_>>()) {
+        Some(request) => request.run(),
+        None => Arguments::parse().command.run(),
+    };
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("mesos-xdns: {error:#}");

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::against;
 use crate::config::{self, Surroundings};
 
 /// Arguments of `check`.
@@ -11,14 +12,18 @@ pub struct Arguments {
     /// The configuration, in the format of mesos-dns
     #[arg(long, default_value = "config.json")]
     pub config: PathBuf,
+    /// Compare with what a running mesos-dns serves, by its HTTP API: http://host:8123
+    #[arg(long, value_name = "URL")]
+    pub against: Option<String>,
 }
 
-/// Checks, and gives 0 for a valid file and 1 for another.
+/// Checks, and gives 0 for a valid file and 1 for another; 1 too if what is served differs.
 ///
 /// # Errors
-/// When the findings cannot be written.
+/// When the findings cannot be written, or what is served cannot be had.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
-    let checked = config::check(&arguments.config, &Surroundings::of_this_host());
+    let surroundings = Surroundings::of_this_host();
+    let checked = config::check(&arguments.config, &surroundings);
     for warning in &checked.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -28,7 +33,10 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     match checked.problems.len() {
         0 => {
             writeln!(out, "{}: valid", arguments.config.display())?;
-            Ok(0)
+            match (&arguments.against, &checked.config) {
+                (Some(url), Some(config)) => against::run(config, &surroundings, url, out),
+                _ => Ok(0),
+            }
         }
         1 => Ok(1),
         more => {

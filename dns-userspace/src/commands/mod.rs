@@ -8,9 +8,11 @@ use clap::Subcommand;
 
 use crate::config::{self, Config, Surroundings};
 
+mod against;
 pub mod check;
 pub mod detach;
 mod event_file;
+pub mod mesos_dns;
 pub mod records;
 pub mod run;
 pub mod status;

@@ -27,6 +27,9 @@ pub struct Arguments {
     /// How log lines are written to stderr; which ones, RUST_LOG says
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// What is logged unless `RUST_LOG` says it: 0 what happens, 1 more, 2 everything.
+    #[arg(skip)]
+    pub verbosity: u8,
 }
 
 /// Values of `--xdp-mode`.
@@ -56,7 +59,7 @@ pub enum LogFormat {
 /// # Errors
 /// What kept it from serving.
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    start_log(arguments.log_format);
+    start_log(arguments);
     let setup = arguments.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -109,14 +112,19 @@ impl Arguments {
     }
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(arguments: &Arguments) {
+    let level = match arguments.verbosity {
+        0 => "info",
+        1 => "info,dns_userspace=debug",
+        _ => "info,dns_userspace=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    match format {
+    match arguments.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }

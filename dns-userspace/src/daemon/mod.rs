@@ -33,6 +33,7 @@ mod status;
 
 use account::Account;
 use dcos::{Feed, News};
+pub(crate) use pipeline::look_up;
 pub use pipeline::{Outlet, Published};
 use pipeline::{Pipeline, lock};
 pub use setup::Setup;

@@ -424,7 +424,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn look_up(host: &str) -> Vec<IpAddr> {
+/// The addresses of a host by the resolver of the system. Blocks.
+pub(crate) fn look_up(host: &str) -> Vec<IpAddr> {
     use std::net::ToSocketAddrs;
     let found = (host, 0).to_socket_addrs();
     found.map_or_else(|_| Vec::new(), |all| all.map(|one| one.ip()).collect())
