@@ -1,0 +1,70 @@
+//! `docs/configuration.md` says what the program does: its sample holds every key at its default,
+//! and every key is explained.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
+use std::{fs, path::Path};
+
+use dns_userspace::config::{Checked, Surroundings, check_text, mesos_dns::KEYS};
+use serde_json::Value;
+
+fn document() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    fs::read_to_string(path).unwrap()
+}
+
+fn sample(document: &str) -> &str {
+    let (_, rest) = document.split_once("```json\n").unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+fn check(text: &str) -> Checked {
+    check_text(
+        text.as_bytes(),
+        Path::new("/c.json"),
+        &Surroundings::default(),
+    )
+}
+
+#[test]
+fn the_sample_is_the_defaults() {
+    let document = document();
+    let checked = check(sample(&document));
+    assert_eq!((checked.problems, checked.warnings), (vec![], vec![]));
+    let bare = check(r#"{"Masters": ["10.0.0.1:5050"]}"#);
+    assert_eq!(checked.config.unwrap(), bare.config.unwrap());
+}
+
+#[test]
+fn the_sample_has_every_key_in_its_order() {
+    let document = document();
+    let sample: Value = serde_json::from_str(sample(&document)).unwrap();
+    let keys: Vec<&String> = sample.as_object().unwrap().keys().collect();
+    // An object dcos, empty or not, is more than the default.
+    let expected: Vec<&str> = KEYS.into_iter().filter(|key| *key != "dcos").collect();
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn every_key_is_explained() {
+    let document = document();
+    let rows: String = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split(" | ").next())
+        .collect();
+    let sample: Value = serde_json::from_str(sample(&document)).unwrap();
+    let xdp = sample["xdp"].as_object().unwrap().keys();
+    let keys = KEYS
+        .into_iter()
+        .filter(|key| !["xdp", "dcos"].contains(key));
+    for key in keys.chain(xdp.map(String::as_str)) {
+        assert!(rows.contains(&format!("`{key}`")), "{key} has no row");
+    }
+    for object in ["xdp", "dcos"] {
+        assert!(document.contains(&format!("## The object `{object}`")));
+    }
+}
