@@ -11,6 +11,7 @@ use dns_common::{Interface, Verdict};
 use dns_userspace::answers::fast;
 use dns_userspace::answers::respond::{Decision, Policy, Transport, decide};
 use dns_userspace::dataplane::{Mode, Settings, Xdp};
+use dns_userspace::zones::{Rdata, Rrset, Rtype};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -84,9 +85,9 @@ fn settings() -> Settings {
 }
 
 /// The program loaded, and told of the interface that `BPF_PROG_TEST_RUN` pretends.
-fn kernel() -> Xdp {
+fn kernel(settings: &Settings) -> Xdp {
     let object = dns_userspace::dataplane::object().expect("built with the XDP program");
-    let mut xdp = Xdp::load(object, &settings()).unwrap();
+    let mut xdp = Xdp::load(object, settings).unwrap();
     let mac = u64::from_le_bytes([2, 0, 0, 0, 0, 1, 0, 0]);
     xdp.set_interface(Interface {
         mac,
@@ -132,7 +133,7 @@ fn run(xdp: &mut Xdp, octets: &[u8]) -> (u32, Vec<u8>) {
 #[test]
 fn the_kernel_says_what_user_space_says() {
     needs_root!();
-    let mut xdp = kernel();
+    let mut xdp = kernel(&settings());
     let mut editor = editor(SEED);
     let first = dns_userspace::zones::Diff::between(
         &dns_userspace::zones::Snapshot::empty(SEED),
@@ -196,4 +197,60 @@ fn the_kernel_says_what_user_space_says() {
         .unwrap()
         .1;
     assert_eq!(broken, 0);
+}
+
+#[test]
+fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
+    needs_root!();
+    const ROOM: u32 = 24;
+    let mut xdp = kernel(&Settings {
+        max_names: ROOM,
+        ..settings()
+    });
+    let mut editor = editor(SEED);
+    let empty = dns_userspace::zones::Snapshot::empty(SEED);
+    let first = dns_userspace::zones::Diff::between(&empty, editor.snapshot());
+    xdp.publish(editor.snapshot(), &first).unwrap();
+    let address = |last: u8| Rrset::new(Rtype::A, 60, vec![Rdata::A([10, 0, 0, last].into())]);
+    let asks = |owner: &str| Ask {
+        owner: name(owner),
+        upper: 0,
+        id: 7,
+        flags: 0x0100,
+        rtype: 1,
+        opt: None,
+    };
+    // Grows past the room, and shrinks again.
+    for count in [10u8, 60, 40, 10] {
+        let owners: Vec<String> = (0..count).map(|i| format!("t{i}.mesos")).collect();
+        let content = owners
+            .iter()
+            .zip(0..)
+            .map(|(owner, i)| (name(owner), address(i)))
+            .collect();
+        let diff = replace(&mut editor, content, true);
+        xdp.publish(editor.snapshot(), &diff).unwrap();
+        let fits = u32::from(count) + 2 <= ROOM;
+        let mut answered = 0;
+        for owner in &owners {
+            let frame = frame(&asks(owner), query(&asks(owner)));
+            let (action, out) = run(&mut xdp, &frame.octets());
+            if action == XDP_TX {
+                answered += 1;
+                // An answer, never a denial.
+                let reply = Frame::read(&out).unwrap();
+                assert_eq!(reply.payload[3] & 0xf, 0, "{owner}");
+                assert_eq!(reply.payload[7], 1, "{owner}");
+            }
+        }
+        assert_eq!(
+            answered == usize::from(count),
+            fits,
+            "{answered} of {count}"
+        );
+        assert!(answered > 0);
+        let nobody = frame(&asks("nobody.mesos"), query(&asks("nobody.mesos")));
+        let (action, _) = run(&mut xdp, &nobody.octets());
+        assert_eq!(action == XDP_TX, fits, "denied with {count} names");
+    }
 }

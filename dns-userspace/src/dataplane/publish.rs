@@ -64,6 +64,7 @@ enum Missing {
     Full,
     Collision,
     Unfinished,
+    Refused,
 }
 
 impl Publisher {
@@ -99,14 +100,17 @@ impl Publisher {
     /// Brings the maps from the snapshot before `diff` to `snapshot`.
     pub(super) fn publish(&mut self, snapshot: &Snapshot, diff: &Diff) -> io::Result<()> {
         let was_full = self.occupancy.left_out > 0;
+        let mut first_error = None;
+        if !diff.removed.is_empty() || self.missing.values().any(|one| *one == Missing::Refused) {
+            first_error = self.retry(snapshot).err();
+        }
         for node in &diff.removed {
-            self.remove(node)?;
+            let result = self.remove(node.owner().wire());
+            first_error = first_error.or(self.note(node.owner().wire(), result));
         }
         for node in diff.written() {
-            self.write(node)?;
-        }
-        if !diff.removed.is_empty() {
-            self.retry(snapshot)?;
+            let result = self.write(node);
+            first_error = first_error.or(self.note(node.owner().wire(), result));
         }
         self.write_denials(snapshot);
         if self.slots.has_waiting() {
@@ -132,17 +136,39 @@ impl Publisher {
                  raise xdp.max_names"
             );
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
 
-    /// Publishes names left out before, as far as there is room.
+    /// Publishes names left out before, as far as there is room, and takes out those that are gone.
     fn retry(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let mut first_error = None;
         for owner in std::mem::take(&mut self.missing).into_keys() {
-            if let Some(node) = snapshot.lookup(&owner) {
-                self.write(node)?;
+            let result = match snapshot.lookup(&owner) {
+                Some(node) => self.write(node),
+                None => self.remove(&owner),
+            };
+            first_error = first_error.or(self.note(&owner, result));
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// Remembers a name whose update the kernel refused, so that it is tried again.
+    fn note(&mut self, owner: &[u8], result: io::Result<()>) -> Option<io::Error> {
+        let error = result.err()?;
+        self.withdraw_denials();
+        self.missing.insert(owner.into(), Missing::Refused);
+        Some(error)
+    }
+
+    /// Lets the kernel deny nothing, before a name that exists leaves the index.
+    fn withdraw_denials(&mut self) {
+        for (index, slot) in self.denials.iter_mut().enumerate() {
+            if let Some(before) = slot.take() {
+                self.zones.store(index, 0);
+                self.slots
+                    .give_back(before.reference, usize::from(before.octets));
             }
         }
-        Ok(())
     }
 
     fn place(reference: u64) -> usize {
@@ -170,7 +196,8 @@ impl Publisher {
             return Ok(());
         }
         let Some(octets) = node.blob() else {
-            self.remove(node)?;
+            self.withdraw_denials();
+            self.remove(owner)?;
             self.missing.insert(owner.into(), Missing::Unfinished);
             return Ok(());
         };
@@ -180,14 +207,16 @@ impl Publisher {
         }
         let Some(fresh) = self.store(octets) else {
             // An old answer must not stay in the place of one that does not fit.
-            self.remove(node)?;
+            self.withdraw_denials();
+            self.remove(owner)?;
             self.missing.insert(owner.into(), Missing::Full);
             return Ok(());
         };
         if let Err(error) = self.index.insert(hash, fresh.reference, 0) {
             self.slots
                 .give_back(fresh.reference, usize::from(fresh.octets));
-            self.remove(node)?;
+            self.withdraw_denials();
+            self.remove(owner)?;
             self.missing.insert(owner.into(), Missing::Full);
             return if before.is_none() {
                 Ok(())
@@ -217,8 +246,7 @@ impl Publisher {
         })
     }
 
-    fn remove(&mut self, node: &Node) -> io::Result<()> {
-        let owner = node.owner().wire();
+    fn remove(&mut self, owner: &[u8]) -> io::Result<()> {
         self.missing.remove(owner);
         let hash = owner_hash(self.seed, owner);
         let Some(before) = self.published.get(&hash).copied() else {
