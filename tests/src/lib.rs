@@ -13,6 +13,7 @@ pub mod generate;
 pub mod how_to;
 pub mod name_server;
 pub mod network;
+pub mod port;
 pub mod requirements;
 pub mod running;
 pub mod scene;

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::port::free_ports;
 use crate::process::Process;
 
 /// Where Debian keeps java libraries.
@@ -88,7 +89,7 @@ impl Ensemble {
         let name = format!("zookeeper-{}-{count}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         // Three ports each: for clients, for followers, for elections.
-        let ports = free_ports(size * 3)?;
+        let ports = free_ports(size * 3);
         let mut peers = String::new();
         if size > 1 {
             for (index, port) in ports.chunks(3).enumerate() {
@@ -239,21 +240,6 @@ fn four_letters(address: SocketAddr, command: &str) -> String {
         std::io::Result::Ok(answer)
     };
     ask().unwrap_or_default()
-}
-
-/// Ports that are free at this moment; held together so that they differ.
-///
-/// # Errors
-///
-/// No socket can be made.
-pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let sockets = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    sockets
-        .iter()
-        .map(|socket| Ok(socket.local_addr()?.port()))
-        .collect()
 }
 
 /// What identifies a session: its number and its password.

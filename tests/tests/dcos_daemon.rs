@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tests::dig::{Dig, Response};
 use tests::fake_master::{Behaviour, Events, FakeMaster};
 use tests::needs;
+use tests::port::free_port;
 use tests::upstream::Upstream;
 use tests::zookeeper::{self, Ensemble, NodeKind, Writer};
 use tokio::sync::oneshot;
@@ -263,14 +264,6 @@ fn checked(config: &Value) -> Config {
     );
     assert!(checked.problems.is_empty(), "{:?}", checked.problems);
     checked.config.unwrap()
-}
-
-/// A port that is free over UDP and TCP.
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    port
 }
 
 fn data(response: &Response) -> Vec<&str> {

@@ -18,8 +18,9 @@ use serde_json::json;
 use tests::{
     fake_master::{Behaviour, FakeMaster},
     needs,
+    port::free_ports,
     running::{Asking, Running, http_get, wait_for, wait_until_ready},
-    zookeeper::{Ensemble, NodeKind, Writer, available, free_ports},
+    zookeeper::{Ensemble, NodeKind, Writer, available},
 };
 
 /// The directory the masters register in.
@@ -112,7 +113,7 @@ fn leader_changes_and_a_zookeeper_restart_cost_no_answer() {
         let node = registry.register(master);
         registry.nodes.push(node);
     }
-    let ports = free_ports(2).unwrap();
+    let ports = free_ports(2);
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let http = at(ports[1]);
     let running = Running::start(&json!({

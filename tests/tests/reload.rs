@@ -15,8 +15,8 @@ use hickory_proto::op::ResponseCode;
 use serde_json::{Value, json};
 use tests::{
     fake_master::FakeMaster,
+    port::free_ports,
     running::{Asking, Running, ask, http_get, wait_for, wait_until_ready},
-    zookeeper::free_ports,
 };
 
 const NAME: &str = "web.marathon.mesos";
@@ -53,7 +53,7 @@ struct Scene {
 impl Scene {
     fn start() -> Self {
         let master = master("web", 1);
-        let ports = free_ports(4).unwrap();
+        let ports = free_ports(4);
         let config = json!({
             "masters": [master.address().to_string()], "refreshSeconds": 1,
             "listener": "127.0.0.1", "port": ports[0],

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -21,6 +21,7 @@ use hickory_proto::{
 };
 use tests::{
     needs_tool,
+    port::free_port,
     process::Process,
     served::{Plan, SERIAL, zone},
 };
@@ -95,13 +96,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    TcpListener::bind(("127.0.0.1", port)).unwrap();
-    port
 }
 
 fn start_nsd(folder: &Folder, port: u16) -> Process {

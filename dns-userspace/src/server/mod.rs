@@ -142,15 +142,10 @@ pub fn start(
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     for &address in &settings.listen {
-        let mut address = address;
-        for _ in 0..settings.udp_workers.max(1) {
-            let (socket, bound) = udp::bind(address)?;
-            // Port 0 is chosen once.
-            address = bound;
-            sockets.push(socket);
-        }
-        listeners.push(tcp::bind(address)?);
-        listening.push(address);
+        let bound = bind(address, settings.udp_workers)?;
+        sockets.extend(bound.udp);
+        listeners.push(bound.tcp);
+        listening.push(bound.address);
     }
     let tcp = Arc::new(Counters::default());
     tcp::serve(&shared, listeners, settings.tcp, &tcp);
@@ -238,6 +233,43 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.cancel();
     }
+}
+
+/// The sockets of one address.
+struct Bound {
+    udp: Vec<udp::UdpListener>,
+    tcp: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens the sockets of `address`. For port 0 it chooses until a port is free over UDP and TCP.
+fn bind(address: SocketAddr, udp_workers: usize) -> Result<Bound, BindError> {
+    const CHOICES: usize = 32;
+    let is_taken = |error: &BindError| error.source.kind() == io::ErrorKind::AddrInUse;
+    let mut bound = bind_once(address, udp_workers);
+    for _ in 1..CHOICES {
+        if address.port() != 0 || !bound.as_ref().is_err_and(is_taken) {
+            break;
+        }
+        bound = bind_once(address, udp_workers);
+    }
+    bound
+}
+
+fn bind_once(mut address: SocketAddr, udp_workers: usize) -> Result<Bound, BindError> {
+    let mut sockets = Vec::new();
+    for _ in 0..udp_workers.max(1) {
+        let (socket, bound) = udp::bind(address)?;
+        // The first of them has chosen the port.
+        address = bound;
+        sockets.push(socket);
+    }
+    let tcp = tcp::bind(address)?;
+    Ok(Bound {
+        udp: sockets,
+        tcp,
+        address,
+    })
 }
 
 /// Opens a bound socket that shares its port with its like.
