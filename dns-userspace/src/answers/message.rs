@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::zones::{Name, Rdata, Rrset, Rtype};
 
+use super::edns::{EXTENDED_ERROR_OCTETS, ExtendedError, option};
 use super::query::{CLASS_IN, HEADER_OCTETS, Query};
 use super::resolve::{Entry, Rcode, Resolution};
 
@@ -14,8 +15,6 @@ const RA: u16 = 1 << 7;
 
 /// Octets of an OPT record without options.
 const OPT_OCTETS: usize = 11;
-/// Octets of an extended error without text (RFC 8914, section 2).
-const EXTENDED_ERROR_OCTETS: usize = 6;
 /// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
 const POINTER_LIMIT: usize = 1 << 14;
 
@@ -77,6 +76,21 @@ pub fn write(query: &Query<'_>, resolution: &Resolution<'_>, size: Size) -> Vec<
 /// Writes a response that has a question and a code, and no data: neither AA nor RA are set.
 #[must_use]
 pub fn write_error(query: &Query<'_>, rcode: Rcode, size: Size) -> Vec<u8> {
+    write_empty(query, rcode, None, size)
+}
+
+/// As [`write_error`], and says why to a client with EDNS.
+#[must_use]
+pub fn write_explained(query: &Query<'_>, rcode: Rcode, why: ExtendedError, size: Size) -> Vec<u8> {
+    write_empty(query, rcode, Some(why), size)
+}
+
+fn write_empty(
+    query: &Query<'_>,
+    rcode: Rcode,
+    extended_error: Option<ExtendedError>,
+    size: Size,
+) -> Vec<u8> {
     let empty = Resolution {
         rcode,
         authoritative: false,
@@ -86,7 +100,7 @@ pub fn write_error(query: &Query<'_>, rcode: Rcode, size: Size) -> Vec<u8> {
         additional: Vec::new(),
         rotates_types_together: false,
         needs_additional: false,
-        extended_error: None,
+        extended_error,
     };
     write(query, &empty, size)
 }
@@ -299,7 +313,7 @@ impl<'r> Writer<'r> {
         query: &Query<'_>,
         flags: u16,
         rcode: Rcode,
-        extended_error: Option<u16>,
+        extended_error: Option<ExtendedError>,
     ) -> Vec<u8> {
         let [answers, authorities, mut additionals] = self.counts;
         if let Some(edns) = query.edns {
@@ -310,8 +324,8 @@ impl<'r> Writer<'r> {
             let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
             let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
             self.out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
-            if let Some(code) = extended_error {
-                for field in [6, 15, 2, code] {
+            if let Some(ExtendedError(code)) = extended_error {
+                for field in [6, option::EXTENDED_ERROR, 2, code] {
                     self.push_u16(field);
                 }
             } else {

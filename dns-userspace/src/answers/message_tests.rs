@@ -232,7 +232,7 @@ fn rfc8914_4_15_not_ready_is_said_to_those_with_edns() {
     let query = Query::parse(&query_octets).unwrap();
     let resolution = Resolution {
         rcode: Rcode::SERVFAIL,
-        extended_error: Some(super::super::resolve::NOT_READY),
+        extended_error: Some(ExtendedError::NOT_READY),
         ..bare(vec![])
     };
     let size = Policy::default().size(&query, Transport::Udp);

@@ -3,6 +3,7 @@
 
 use crate::zones::{Name, Rtype};
 
+use super::edns::options;
 use super::resolve::Rcode;
 
 /// Octets of a message header.
@@ -18,13 +19,25 @@ const CD: u16 = 1 << 4;
 
 /// What a query says of EDNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edns {
+pub struct Edns<'m> {
     /// The UDP payload size the client can take, as sent.
     pub size: u16,
     /// The version; only 0 is defined.
     pub version: u8,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+    /// The options, all of them whole.
+    pub options: &'m [u8],
+}
+
+impl<'m> Edns<'m> {
+    /// The data of the first option of this code.
+    #[must_use]
+    pub fn option(&self, code: u16) -> Option<&'m [u8]> {
+        options(self.options)
+            .find(|(one, _)| *one == code)
+            .map(|(_, data)| data)
+    }
 }
 
 /// A query that can be answered.
@@ -43,7 +56,7 @@ pub struct Query<'m> {
     /// The class asked for.
     pub class: u16,
     /// The OPT record, if there is one.
-    pub edns: Option<Edns>,
+    pub edns: Option<Edns<'m>>,
 }
 
 /// Why a message is not answered with data.
@@ -100,6 +113,7 @@ impl<'m> Query<'m> {
                 size: record.class,
                 version,
                 dnssec_ok: flags & 0x80 != 0,
+                options: record.data,
             });
         }
         if reader.at != message.len() {
@@ -282,6 +296,7 @@ mod tests {
             size: 1232,
             version: 0,
             dnssec_ok: true,
+            options: &[],
         };
         assert_eq!(Query::parse(&message).unwrap().edns, Some(edns));
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::edns::ExtendedError;
 use crate::zones::{Name, Node, Rdata, Rrset, Rtype, Snapshot, Zone};
 
 /// A chain of aliases is followed this far; a longer one is a mistake of the operator.
@@ -31,9 +32,6 @@ impl Rcode {
     /// The EDNS version is not known (RFC 6891, section 6.1.3).
     pub const BADVERS: Self = Self(16);
 }
-
-/// Extended DNS error 14, Not Ready (RFC 8914, section 4.15).
-pub const NOT_READY: u16 = 14;
 
 /// An RRset with its owner, as it is put into a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +63,7 @@ pub struct Resolution<'s> {
     /// glue is (RFC 9471, section 3).
     pub needs_additional: bool,
     /// The extended error that explains the response code.
-    pub extended_error: Option<u16>,
+    pub extended_error: Option<ExtendedError>,
 }
 
 /// Answers a question of class IN from `snapshot`; `None` if the name is in none of its zones.
@@ -145,7 +143,7 @@ impl<'s> Resolver<'s> {
                 Step::NoData | Step::NxDomain if !zone.complete => {
                     self.resolution.rcode = Rcode::SERVFAIL;
                     self.resolution.authoritative = false;
-                    self.resolution.extended_error = Some(NOT_READY);
+                    self.resolution.extended_error = Some(ExtendedError::NOT_READY);
                 }
                 Step::NoData => self.add_negative_soa(zone),
                 Step::NxDomain => {

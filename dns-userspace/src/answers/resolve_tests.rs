@@ -362,7 +362,7 @@ fn a_zone_without_content_yet_never_says_nxdomain() {
     let snapshot = editor.snapshot();
     let unknown = resolve(snapshot, &name("web.marathon.mesos"), Rtype::A).unwrap();
     assert_eq!(unknown.rcode, Rcode::SERVFAIL);
-    assert_eq!(unknown.extended_error, Some(NOT_READY));
+    assert_eq!(unknown.extended_error, Some(ExtendedError::NOT_READY));
     assert!(unknown.authority.is_empty());
     let known = resolve(snapshot, &name("leader.mesos"), Rtype::A).unwrap();
     assert_eq!((known.rcode, known.answer.len()), (Rcode::NOERROR, 1));

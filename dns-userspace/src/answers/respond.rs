@@ -3,6 +3,7 @@
 
 use crate::zones::{Rtype, Snapshot};
 
+use super::edns::ExtendedError;
 use super::message::{self, Size};
 use super::query::{CLASS_IN, Query, RD, Rejection, rejected_header};
 use super::resolve::{Rcode, resolve};
@@ -105,7 +106,11 @@ pub fn decide<'m>(
             Decision::Respond(response, resolution.rcode)
         }
         None if policy.forwards => Decision::Forward(query),
-        None => error(Rcode::REFUSED),
+        None => {
+            let why = ExtendedError::NOT_AUTHORITATIVE;
+            let response = message::write_explained(&query, Rcode::REFUSED, why, size);
+            Decision::Respond(response, Rcode::REFUSED)
+        }
     }
 }
 
