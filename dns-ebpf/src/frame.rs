@@ -288,11 +288,8 @@ impl Message for Frame {
         if !self.is_intact(query) {
             return Err(Verdict::Checksum);
         }
-        // A frame with padding would keep it behind the response.
-        if self.packet.has(self.at(self.octets) + 1) {
-            return Err(Verdict::Length);
-        }
-        let growth = octets as i32 - self.octets as i32;
+        // From the end of the frame, not of the message: padding does not stay behind the response.
+        let growth = self.at(octets).wrapping_sub(self.packet.octets()) as i32;
         if growth != 0 && !self.packet.adjust_tail(growth) {
             make_room_in_front(self.packet, self.blur, growth, self.at(kept))?;
         }

@@ -40,6 +40,26 @@ impl Packet {
         unsafe { (*self.0).ingress_ifindex }
     }
 
+    /// Octets of the frame.
+    #[inline(always)]
+    pub(crate) fn octets(self) -> u32 {
+        let end: u64;
+        // The verifier makes an unknown number of the difference of two packet pointers.
+        // SAFETY: loads `data` and `data_end` of the context that the kernel gave to the program.
+        unsafe {
+            asm!(
+                "{start} = *(u32 *)({context} + 0)",
+                "{end} = *(u32 *)({context} + 4)",
+                "{end} -= {start}",
+                start = out(reg) _,
+                end = out(reg) end,
+                context = in(reg) self.0,
+                options(pure, readonly, nostack),
+            );
+        }
+        end as u32
+    }
+
     /// The address of `octets` octets at `at`, if the packet has them.
     #[inline(always)]
     fn at(self, at: u32, octets: u32) -> Option<*mut u8> {

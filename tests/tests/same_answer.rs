@@ -162,7 +162,12 @@ fn the_kernel_says_what_user_space_says() {
             }
             questions += 1;
             let frame = frame(&ask, message.clone());
-            let (action, out) = run(&mut xdp, &frame.octets());
+            let mut sent = frame.octets();
+            if questions.is_multiple_of(5) {
+                // What Ethernet and tags that were taken off leave behind the datagram.
+                sent.resize(sent.len() + 1 + ask.upper as usize % 60, 0xaa);
+            }
+            let (action, out) = run(&mut xdp, &sent);
             let mut buffer = message.clone();
             buffer.resize(2048, 0);
             let (verdict, octets) =
@@ -174,7 +179,7 @@ fn the_kernel_says_what_user_space_says() {
                 assert_eq!(Frame::read(&out), Ok(expected), "{ask:?}");
             } else {
                 assert_eq!(action, XDP_PASS, "{ask:?} {verdict:?}");
-                assert_eq!(out, frame.octets(), "{ask:?} {verdict:?}");
+                assert_eq!(out, sent, "{ask:?} {verdict:?}");
             }
         }
     }
