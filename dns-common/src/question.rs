@@ -34,13 +34,15 @@ pub struct Question {
     pub question_sum: u64,
 }
 
-/// What a client's OPT record says (RFC 6891, section 6.1.3), in one word: present, DO, size.
+/// What a client's OPT record says (RFC 6891, section 6.1.3), in one word: present, DO, whether
+/// the version is another than 0, size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns(u32);
 
 impl Edns {
     const PRESENT: u32 = 1 << 31;
     const DNSSEC_OK: u32 = 1 << 30;
+    const OTHER_VERSION: u32 = 1 << 29;
     const NONE: Self = Self(0);
 
     /// Whether there is one; a response has one if and only if the query had.
@@ -55,6 +57,13 @@ impl Edns {
     #[must_use]
     pub const fn size(self) -> u32 {
         self.0 & 0xffff
+    }
+
+    /// Whether its version is one that is not known: any but 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_version(self) -> bool {
+        self.0 & Self::OTHER_VERSION != 0
     }
 
     /// DNSSEC OK, to be copied (RFC 3225, section 3).
@@ -149,8 +158,8 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
 fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdict> {
     let front = message.load_u64(at).ok_or(Verdict::Edns)?;
     let back = message.load_u32(at.wrapping_add(7)).ok_or(Verdict::Edns)?;
-    // Root owner and type; extended RCODE and version.
-    if front & 0xff_ffff != u64::from(rtype::OPT) << 16 || (front >> 40) & 0xffff != 0 {
+    // Root owner and type.
+    if front & 0xff_ffff != u64::from(rtype::OPT) << 16 {
         return Err(Verdict::Edns);
     }
     let data_octets = u32::from(((back >> 16) as u16).swap_bytes());
@@ -173,7 +182,12 @@ fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdi
     }
     let size = u32::from(((front >> 24) as u16).swap_bytes());
     let dnssec_ok = (back & 0x80) << 23;
-    Ok(Edns(Edns::PRESENT | dnssec_ok | size))
+    let version = if (front >> 48) & 0xff == 0 {
+        0
+    } else {
+        Edns::OTHER_VERSION
+    };
+    Ok(Edns(Edns::PRESENT | dnssec_ok | version | size))
 }
 
 /// Eight octets at `at`. Past the end of the message there is anything, or zeros: a name that

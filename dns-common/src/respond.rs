@@ -71,6 +71,23 @@ struct Plan<B> {
 }
 
 impl<B> Plan<B> {
+    /// BADVERS in place of what was planned; the OPT record has the code (RFC 6891, section 6.1.3).
+    #[inline(always)]
+    fn refuse_version(&mut self, question: &Question) {
+        self.verdict = Verdict::BadVersion as u32;
+        self.flags = u32::from(flags::QR | copied_flags(question));
+        self.leave_out_records();
+    }
+
+    #[inline(always)]
+    fn leave_out_records(&mut self) {
+        self.counts = 0;
+        self.head.octets = 0;
+        self.rotating.octets = 0;
+        self.tail_owner = 0;
+        self.tail.octets = 0;
+    }
+
     /// See [`Message::blur`]: the ways to a plan meet here.
     #[inline(always)]
     fn blur<M: Message>(&mut self, message: &M) {
@@ -106,6 +123,9 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
         }
         None => deny_name(message, table, &question)?,
     };
+    if question.edns.other_version() {
+        plan.refuse_version(&question);
+    }
     let octets = fit(table, &question, &mut plan)?;
     plan.blur(message);
 
@@ -381,7 +401,12 @@ fn denial<T: Table>(
 fn response_flags(question: &Question, head: Head) -> u32 {
     const { assert!(blob::flags::RA == 1) };
     let recursion = u32::from(head.flags() & blob::flags::RA).wrapping_mul(flags::RA as u32);
-    u32::from(flags::QR | flags::AA | (question.flags & (flags::RD | flags::CD))) | recursion
+    u32::from(flags::QR | flags::AA | copied_flags(question)) | recursion
+}
+
+#[inline(always)]
+const fn copied_flags(question: &Question) -> u16 {
+    question.flags & (flags::RD | flags::CD)
 }
 
 /// Octets of the response; cuts the plan where it does not fit the client.
@@ -415,11 +440,7 @@ fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Re
     // Required data is missing: TC, and no part of an RRset (RFC 2181, section 9).
     plan.verdict = Verdict::Truncated as u32;
     plan.flags |= flags::TC as u32;
-    plan.counts = 0;
-    plan.head.octets = 0;
-    plan.rotating.octets = 0;
-    plan.tail_owner = 0;
-    plan.tail.octets = 0;
+    plan.leave_out_records();
     Ok(fixed)
 }
 
@@ -530,7 +551,7 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
 }
 
 /// Writes the OPT record of the response (RFC 6891, section 6.1.2): our size, version 0, DO
-/// copied, no options.
+/// copied, no options; BADVERS in the upper bits of the code.
 #[inline(always)]
 fn write_opt<M: Message>(message: &mut M, question: &Question, at: u32) -> Option<u64> {
     let dnssec_ok = if question.edns.dnssec_ok() {
@@ -539,7 +560,11 @@ fn write_opt<M: Message>(message: &mut M, question: &Question, at: u32) -> Optio
         0
     };
     let size = crate::wire::MAX_UDP_OCTETS as u16;
-    let front = u64::from(rtype::OPT) << 16 | u64::from(size.swap_bytes()) << 24 | dnssec_ok << 56;
+    let upper_code = u64::from(question.edns.other_version());
+    let front = u64::from(rtype::OPT) << 16
+        | u64::from(size.swap_bytes()) << 24
+        | upper_code << 40
+        | dnssec_ok << 56;
     message.store_u64(at, front)?;
     message.store_u32(at.wrapping_add(7), dnssec_ok as u32)?;
     Some(sum_at(at, halves(front)))

@@ -29,6 +29,8 @@ verdicts! {
     NxDomain = "nxdomain",
     /// Answered with TC=1, as the records do not fit.
     Truncated = "truncated",
+    /// Answered with BADVERS: an EDNS version that is not known (RFC 6891, section 6.1.3).
+    BadVersion = "badvers",
     /// Up: no IPv4 or IPv6, or more than two VLAN tags.
     NotIp = "not_ip",
     /// Up: the frame came in on an interface that is not answered on, or not for its address.
@@ -55,7 +57,7 @@ verdicts! {
     Malformed = "malformed",
     /// Up: a class other than IN.
     Class = "class",
-    /// Up: an additional record other than OPT, another EDNS version, or options that overrun.
+    /// Up: an additional record other than OPT, or options that overrun.
     Edns = "edns",
     /// Up: a question for a type that is not data, or that belongs to the parent zone.
     MetaType = "meta_type",
@@ -83,7 +85,8 @@ impl Verdict {
             0 => Self::Answered,
             1 => Self::NoData,
             2 => Self::NxDomain,
-            _ => Self::Truncated,
+            3 => Self::Truncated,
+            _ => Self::BadVersion,
         }
     }
 
@@ -93,7 +96,7 @@ impl Verdict {
     pub const fn is_response(self) -> bool {
         matches!(
             self,
-            Self::Answered | Self::NoData | Self::NxDomain | Self::Truncated
+            Self::Answered | Self::NoData | Self::NxDomain | Self::Truncated | Self::BadVersion
         )
     }
 }

@@ -27,9 +27,11 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
     };
     maps::count(verdict);
     match verdict {
-        Verdict::Answered | Verdict::NoData | Verdict::NxDomain | Verdict::Truncated => {
-            xdp_action::XDP_TX
-        }
+        Verdict::Answered
+        | Verdict::NoData
+        | Verdict::NxDomain
+        | Verdict::Truncated
+        | Verdict::BadVersion => xdp_action::XDP_TX,
         Verdict::NotIp
         | Verdict::OtherHost
         | Verdict::IpOptions

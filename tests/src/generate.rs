@@ -118,6 +118,8 @@ pub struct Ask {
     pub rtype: u16,
     /// Size, DO and options of an OPT record.
     pub opt: Option<(u16, bool, Vec<EdnsOption>)>,
+    /// The version in it.
+    pub version: u8,
 }
 
 /// Questions that an honest or an odd client could ask.
@@ -147,14 +149,16 @@ pub fn ask() -> impl Strategy<Value = Ask> {
             any::<u16>()
         ],
         prop::option::of((size, any::<bool>(), options)),
+        prop_oneof![19 => Just(0u8), 1 => any::<u8>()],
     )
-        .prop_map(|(owner, upper, id, flags, rtype, opt)| Ask {
+        .prop_map(|(owner, upper, id, flags, rtype, opt, version)| Ask {
             owner,
             upper,
             id,
             flags,
             rtype,
             opt,
+            version,
         })
 }
 
@@ -177,7 +181,7 @@ pub fn query(ask: &Ask) -> Vec<u8> {
     if let Some((size, dnssec_ok, options)) = &ask.opt {
         message.extend_from_slice(&[0, 0, 41]);
         message.extend_from_slice(&size.to_be_bytes());
-        message.extend_from_slice(&[0, 0, u8::from(*dnssec_ok) << 7, 0]);
+        message.extend_from_slice(&[0, ask.version, u8::from(*dnssec_ok) << 7, 0]);
         let octets: usize = options.iter().map(|(_, data)| 4 + data.len()).sum();
         message.extend_from_slice(&(octets as u16).to_be_bytes());
         for (code, data) in options {

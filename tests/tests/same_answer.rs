@@ -224,6 +224,7 @@ fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
         flags: 0x0100,
         rtype: 1,
         opt: None,
+        version: 0,
     };
     // Grows past the room, and shrinks again.
     for count in [10u8, 60, 40, 10] {

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dns_userspace::{answers::Transport, server::FastPath, zones::Snapshot};
+use dns_userspace::{
+    answers::{Rcode, Transport},
+    server::FastPath,
+    zones::Snapshot,
+};
 use proptest::prelude::*;
 use tests::{
     dig::Dig,
@@ -286,7 +290,7 @@ fn what_is_no_query_gets_no_response() {
 fn a_panic_is_one_servfail() {
     struct PanicsAtId1;
     impl FastPath for PanicsAtId1 {
-        fn answer(&self, _: &Snapshot, message: &mut [u8], _: usize) -> Option<usize> {
+        fn answer(&self, _: &Snapshot, message: &mut [u8], _: usize) -> Option<(usize, Rcode)> {
             if message[..2] == [0, 1] {
                 message[2] |= 0x80;
                 panic!("as the test wants it");
@@ -311,11 +315,16 @@ fn a_panic_is_one_servfail() {
 fn a_fast_path_answers_in_place() {
     struct Echo;
     impl FastPath for Echo {
-        fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize> {
+        fn answer(
+            &self,
+            snapshot: &Snapshot,
+            message: &mut [u8],
+            len: usize,
+        ) -> Option<(usize, Rcode)> {
             assert_eq!(snapshot.zones().len(), 1);
             message[2] |= 0x80;
             message[len] = 0xff;
-            Some(len + 1)
+            Some((len + 1, Rcode::NOERROR))
         }
     }
     let mut plan = plan();

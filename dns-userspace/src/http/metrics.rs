@@ -123,6 +123,7 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
     let of_kernel = [
         (rcode(0), good.iter().sum()),
         (rcode(3), verdict(Verdict::NxDomain)),
+        (rcode(16), verdict(Verdict::BadVersion)),
     ]
     .map(|(code, count)| (vec![("rcode", code), ("path", "xdp".to_owned())], count));
     page.counter(

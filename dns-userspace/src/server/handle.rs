@@ -66,10 +66,10 @@ fn answer(
     let rules = shared.rules.load();
     if transport == Transport::Udp
         && let Some(fast_path) = &rules.fast_path
-        && let Some(len) = fast_path.answer(snapshot, buffer, len)
+        && let Some((len, rcode)) = fast_path.answer(snapshot, buffer, len)
     {
         counters.fast();
-        counters.response(len, super::header_rcode(buffer));
+        counters.response(len, rcode);
         return Outcome::InPlace(len);
     }
     let message = buffer.get(..len).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dns_common::Verdict;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,10 @@ pub use tcp::TcpLimits;
 /// program does too.
 pub trait FastPath: Send + Sync {
     /// The query is in the first `len` octets of `message`. `Some` is the length of the response
-    /// that took its place; `None` leaves the message as it was, and the slow path answers.
-    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize>;
+    /// that took its place, and its code; `None` leaves the message as it was, and the slow path
+    /// answers.
+    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize)
+    -> Option<(usize, Rcode)>;
 }
 
 /// The fast path over the finished answers of the snapshot: what the kernel answers, answered here
@@ -44,9 +47,18 @@ pub struct FinishedAnswers {
 }
 
 impl FastPath for FinishedAnswers {
-    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize) -> Option<usize> {
+    fn answer(
+        &self,
+        snapshot: &Snapshot,
+        message: &mut [u8],
+        len: usize,
+    ) -> Option<(usize, Rcode)> {
         let (verdict, octets) = fast::answer(snapshot, &self.policy, message, len);
-        verdict.is_response().then_some(octets)
+        let rcode = match verdict {
+            Verdict::BadVersion => Rcode::BADVERS,
+            _ => header_rcode(message),
+        };
+        verdict.is_response().then_some((octets, rcode))
     }
 }
 

@@ -86,7 +86,7 @@ fn render(status: &Value, tasks: usize, event: &str) -> String {
 }
 
 /// The verdicts that are answers from the kernel, by the names in the status.
-const ANSWERED: [&str; 4] = ["answered", "nodata", "nxdomain", "truncated"];
+const ANSWERED: [&str; 5] = ["answered", "nodata", "nxdomain", "truncated", "badvers"];
 
 /// Whether XDP is on, and how, or why not.
 fn how(status: &Value) -> String {
