@@ -33,7 +33,7 @@ impl Encoder for BlobEncoder {
 pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     let zone = snapshot.zone(node.zone())?;
     let owner = node.owner().wire();
-    let governed = node.is_occluded() || node.is_cut() || node.is_wildcard();
+    let governed = node.is_occluded() || node.is_cut() || node.is_wildcard() || zone.withdrawn;
     let mut answers = if governed {
         Vec::new()
     } else {

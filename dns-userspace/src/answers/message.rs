@@ -265,7 +265,7 @@ impl<'r> Writer<'r> {
             | Rdata::Dname(target)
             | Rdata::Ns(target)
             | Rdata::Ptr(target) => self.note_name(target, start),
-            Rdata::A(_) | Rdata::Aaaa(_) | Rdata::Txt(_) | Rdata::Soa(_) => {}
+            Rdata::A(_) | Rdata::Aaaa(_) | Rdata::Txt(_) | Rdata::Soa(_) | Rdata::Opaque(..) => {}
         }
         let length = u16::try_from(self.out.len() - start).unwrap_or(u16::MAX);
         set_u16(&mut self.out, length_at, length);

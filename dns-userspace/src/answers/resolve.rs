@@ -127,6 +127,10 @@ impl<'s> Resolver<'s> {
         let mut current = first.clone();
         // Where an alias leaves our zones, the client goes on by itself.
         while let Some(zone) = self.zone_for(&current) {
+            if zone.withdrawn {
+                self.not_ready();
+                break;
+            }
             let step = self.step(zone, &current);
             match step {
                 Step::Alias(target) => {
@@ -140,11 +144,7 @@ impl<'s> Resolver<'s> {
                     continue;
                 }
                 Step::Answer => {}
-                Step::NoData | Step::NxDomain if !zone.complete => {
-                    self.resolution.rcode = Rcode::SERVFAIL;
-                    self.resolution.authoritative = false;
-                    self.resolution.extended_error = Some(ExtendedError::NOT_READY);
-                }
+                Step::NoData | Step::NxDomain if !zone.complete => self.not_ready(),
                 Step::NoData => self.add_negative_soa(zone),
                 Step::NxDomain => {
                     let quirk = if self.aliased.is_empty() {
@@ -163,6 +163,12 @@ impl<'s> Resolver<'s> {
             break;
         }
         self.add_addresses();
+    }
+
+    fn not_ready(&mut self) {
+        self.resolution.rcode = Rcode::SERVFAIL;
+        self.resolution.authoritative = false;
+        self.resolution.extended_error = Some(ExtendedError::NOT_READY);
     }
 
     /// The zone that speaks for `name`. DS at an apex belongs to the parent's side of the cut

@@ -367,3 +367,37 @@ fn a_zone_without_content_yet_never_says_nxdomain() {
     let known = resolve(snapshot, &name("leader.mesos"), Rtype::A).unwrap();
     assert_eq!((known.rcode, known.answer.len()), (Rcode::NOERROR, 1));
 }
+
+/// RFC 1035, section 3.3.13: what expired is no longer authoritative, not even at the apex. Neither
+/// a finished answer nor a denial is left for the kernel.
+#[test]
+fn a_withdrawn_zone_is_servfail_whatever_is_asked() {
+    let apex = name("mesos");
+    let encoder = Arc::new(crate::answers::encode::BlobEncoder);
+    let mut editor = Editor::new(3, vec![zone("mesos")], encoder, 1).unwrap();
+    let content = vec![(name("a.mesos"), rrset("A", &["10.0.0.1"]))];
+    editor.replace(&apex, content).unwrap();
+    editor.commit(2);
+    editor.withdraw(&apex).unwrap();
+    editor.commit(3);
+    for (owner, rtype) in [
+        ("mesos", Rtype::SOA),
+        ("mesos", Rtype::NS),
+        ("a.mesos", Rtype::A),
+        ("b.mesos", Rtype::A),
+    ] {
+        let resolution = resolve(editor.snapshot(), &name(owner), rtype).unwrap();
+        assert_eq!(resolution.rcode, Rcode::SERVFAIL, "{owner} {rtype}");
+        assert!(!resolution.authoritative && resolution.answer.is_empty());
+        let mut query = b"\0\x07\0\0\0\x01\0\0\0\0\0\0".to_vec();
+        query.extend_from_slice(name(owner).wire());
+        query.extend_from_slice(&rtype.0.to_be_bytes());
+        query.extend_from_slice(&[0, 1]);
+        let len = query.len();
+        query.resize(512, 0);
+        let policy = crate::answers::Policy::default();
+        let (verdict, _) =
+            crate::answers::fast::answer(editor.snapshot(), &policy, &mut query, len);
+        assert!(!verdict.is_response(), "{owner} {rtype}: {verdict:?}");
+    }
+}

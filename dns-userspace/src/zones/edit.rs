@@ -9,7 +9,7 @@ use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
 use super::table::Table;
 use super::{
-    Diff, Encoder, MAX_ZONES, Name, NameError, Node, Rdata, Rrset, Rtype, Snapshot, Zone,
+    Diff, Encoder, MAX_ZONES, Name, NameError, Node, Rdata, Rrset, Rtype, Snapshot, Soa, Zone,
     ZoneIndex, serial,
 };
 
@@ -217,6 +217,44 @@ impl Editor {
         Ok(())
     }
 
+    /// Gives the zone at `apex` another SOA, the serial included, from the next commit on. For
+    /// serials that are not ours to choose; [`Self::commit`] moves them on unless
+    /// [`Zone::fixed_serial`] says otherwise.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub fn set_soa(&mut self, apex: &Name, soa: Soa, ttl: u32) -> Result<(), EditError> {
+        let index = self.index_of(apex)?;
+        if let Some(zone) = self.zones.get_mut(usize::from(index.0))
+            && (zone.soa != soa || zone.soa_ttl != ttl)
+        {
+            let zone = Arc::make_mut(zone);
+            (zone.soa, zone.soa_ttl) = (soa, ttl);
+            self.zones_touched = true;
+            self.rewrite_apex(index);
+        }
+        Ok(())
+    }
+
+    /// Takes everything from the zone at `apex`, and has every question for it fail until
+    /// [`Self::replace`] (see [`Zone::withdrawn`]).
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub fn withdraw(&mut self, apex: &Name) -> Result<(), EditError> {
+        let index = self.index_of(apex)?;
+        self.replace(apex, Vec::new())?;
+        self.set_complete(index, false);
+        if let Some(zone) = self.zones.get_mut(usize::from(index.0)) {
+            let zone = Arc::make_mut(zone);
+            zone.withdrawn = true;
+            // No answer says so; a node that differs is encoded anew.
+            zone.soa.serial = zone.soa.serial.wrapping_add(1);
+        }
+        self.rewrite_apex(index);
+        Ok(())
+    }
+
     /// Ends a set of changes: moves the serial of each zone whose content differs, has the written
     /// nodes encoded, and makes the next snapshot. Without a difference the snapshot stays the
     /// same one. `now` is the unix time in seconds.
@@ -335,12 +373,22 @@ impl Editor {
         gone
     }
 
+    /// Writes the apex of a zone with its present SOA and its other RRsets as they are.
+    fn rewrite_apex(&mut self, index: ZoneIndex) {
+        let apex = self.zone(index).and_then(|zone| self.node(&zone.apex));
+        let rrsets = apex.map(|node| node.rrsets()).unwrap_or_default().iter();
+        let rest = rrsets.filter(|one| one.rtype() != Rtype::SOA).cloned();
+        let rest = rest.collect();
+        self.write_apex(index, rest);
+    }
+
     fn set_complete(&mut self, index: ZoneIndex, complete: bool) {
         let Some(zone) = self.zones.get_mut(usize::from(index.0)) else {
             return;
         };
-        if zone.complete != complete {
-            Arc::make_mut(zone).complete = complete;
+        if zone.complete != complete || zone.withdrawn {
+            let zone = Arc::make_mut(zone);
+            (zone.complete, zone.withdrawn) = (complete, false);
             self.zones_touched = true;
         }
     }
@@ -574,14 +622,7 @@ impl Editor {
         let before = zone.soa.serial;
         let after = serial::next(before, now);
         zone.soa.serial = after;
-        let apex = zone.apex.clone();
-        let node = self.node(&apex)?;
-        let rrsets = node.rrsets().iter();
-        let rest: Vec<Rrset> = rrsets
-            .filter(|one| one.rtype() != Rtype::SOA)
-            .cloned()
-            .collect();
-        self.write_apex(index, rest);
+        self.rewrite_apex(index);
         Some(SerialStep {
             zone: index,
             before,

@@ -445,3 +445,51 @@ fn a_zone_added_later_is_as_one_from_the_start() {
     let inside = late.add(zone("a.mesos"), NOW);
     assert_eq!(inside, Err(EditError::Inhabited(name("a.mesos"))));
 }
+
+/// A secondary's zone: the serial is the primary's, whatever the clock says, and nothing is
+/// answered before the first transfer and after the last one expired.
+#[test]
+fn a_zone_of_another_server_takes_its_soa_and_can_be_withdrawn() {
+    let apex = name("mesos");
+    let mut theirs = zone("mesos");
+    (theirs.fixed_serial, theirs.withdrawn, theirs.ns) = (true, true, Vec::new());
+    let mut editor = Editor::new(42, vec![theirs], Arc::new(NoEncoder), NOW).unwrap();
+    let soa = Soa {
+        serial: 7,
+        ..zone("mesos").soa
+    };
+    let content = vec![(apex.clone(), ns("ns1.mesos")), (name("a.mesos"), a(1))];
+    editor.set_soa(&apex, soa.clone(), 30).unwrap();
+    editor.replace(&apex, content.clone()).unwrap();
+    editor.commit(NOW + 1);
+    let held = editor.snapshot().zones()[0].clone();
+    assert_eq!((held.soa.serial, held.soa_ttl), (7, 30));
+    assert_eq!((held.complete, held.withdrawn), (true, false));
+    let rtypes = |editor: &Editor| -> Vec<Rtype> {
+        let node = editor.snapshot().node(&apex).unwrap();
+        node.rrsets().iter().map(Rrset::rtype).collect()
+    };
+    assert_eq!(rtypes(&editor), [Rtype::NS, Rtype::SOA]);
+
+    // The SOA alone, as when only the serial moves.
+    let soa = Soa { serial: 8, ..soa };
+    editor.set_soa(&apex, soa, 30).unwrap();
+    let diff = editor.commit(NOW + 2);
+    assert_eq!((diff.changed.len(), diff.added.len()), (1, 0));
+    let apex_soa = editor.snapshot().node(&apex).unwrap();
+    let [Rdata::Soa(soa)] = apex_soa.rrset(Rtype::SOA).unwrap().data() else {
+        panic!("{apex_soa:?}")
+    };
+    assert_eq!(soa.serial, 8);
+    assert_eq!(rtypes(&editor), [Rtype::NS, Rtype::SOA]);
+
+    editor.withdraw(&apex).unwrap();
+    let diff = editor.commit(NOW + 3);
+    let held = &editor.snapshot().zones()[0];
+    assert_eq!((held.complete, held.withdrawn), (false, true));
+    assert_eq!(owners(&diff.removed), ["a.mesos.".to_owned()].into());
+    assert_eq!(diff.changed.len(), 1, "the apex is encoded anew");
+    editor.replace(&apex, content).unwrap();
+    editor.commit(NOW + 4);
+    assert!(!editor.snapshot().zones()[0].withdrawn);
+}

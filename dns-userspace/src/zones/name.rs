@@ -83,6 +83,17 @@ impl Name {
     /// # Errors
     /// [`NameError::Malformed`] for anything else, compression pointers included.
     pub fn from_wire(wire: &[u8]) -> Result<Self, NameError> {
+        match Self::split_from_wire(wire)? {
+            (name, []) => Ok(name),
+            _ => Err(NameError::Malformed),
+        }
+    }
+
+    /// Reads the uncompressed wire name that `wire` begins with, and gives what follows it.
+    ///
+    /// # Errors
+    /// As [`Self::from_wire`].
+    pub(super) fn split_from_wire(wire: &[u8]) -> Result<(Self, &[u8]), NameError> {
         let mut at = 0;
         loop {
             let &len = wire.get(at).ok_or(NameError::Malformed)?;
@@ -94,10 +105,8 @@ impl Name {
             }
             at += 1 + usize::from(len);
         }
-        if at + 1 != wire.len() {
-            return Err(NameError::Malformed);
-        }
-        Self::checked(wire.to_ascii_lowercase())
+        let (name, rest) = wire.split_at_checked(at + 1).ok_or(NameError::Malformed)?;
+        Ok((Self::checked(name.to_ascii_lowercase())?, rest))
     }
 
     fn checked(wire: Vec<u8>) -> Result<Self, NameError> {

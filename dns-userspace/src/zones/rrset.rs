@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::Name;
+use super::{Name, NameError};
 
 /// A record type, as the number on the wire (RFC 1035, section 3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,8 @@ pub enum Rdata {
     Txt(Vec<Vec<u8>>),
     /// Start of authority.
     Soa(Box<Soa>),
+    /// Any other type, as it came in a zone transfer (RFC 3597): names in it are not compressed.
+    Opaque(Rtype, Box<[u8]>),
 }
 
 /// The fields of a start of authority (RFC 1035, section 3.3.13), times in seconds.
@@ -113,7 +115,47 @@ impl Rdata {
             Self::Ptr(_) => Rtype::PTR,
             Self::Txt(_) => Rtype::TXT,
             Self::Soa(_) => Rtype::SOA,
+            Self::Opaque(rtype, _) => *rtype,
         }
+    }
+
+    /// Reads the wire form of a type's data, names in it not compressed. Names are folded where the
+    /// type is one that we know.
+    ///
+    /// # Errors
+    /// The octets are not data of this type.
+    pub fn from_wire(rtype: Rtype, wire: &[u8]) -> Result<Self, NameError> {
+        const BAD: NameError = NameError::Malformed;
+        Ok(match rtype {
+            Rtype::A => Self::A(<[u8; 4]>::try_from(wire).map_err(|_| BAD)?.into()),
+            Rtype::AAAA => Self::Aaaa(<[u8; 16]>::try_from(wire).map_err(|_| BAD)?.into()),
+            Rtype::CNAME => Self::Cname(Name::from_wire(wire)?),
+            Rtype::DNAME => Self::Dname(Name::from_wire(wire)?),
+            Rtype::NS => Self::Ns(Name::from_wire(wire)?),
+            Rtype::PTR => Self::Ptr(Name::from_wire(wire)?),
+            Rtype::SRV => {
+                let (fields, target) = wire.split_first_chunk::<6>().ok_or(BAD)?;
+                let [p, p2, w, w2, o, o2] = *fields;
+                let field = |high, low| u16::from_be_bytes([high, low]);
+                let target = Name::from_wire(target)?;
+                Self::Srv(field(p, p2), field(w, w2), field(o, o2), target)
+            }
+            Rtype::TXT => {
+                let mut strings = Vec::new();
+                let mut rest = wire;
+                while let Some((&len, tail)) = rest.split_first() {
+                    let (text, after) = tail.split_at_checked(len.into()).ok_or(BAD)?;
+                    strings.push(text.to_vec());
+                    rest = after;
+                }
+                if strings.is_empty() {
+                    return Err(BAD);
+                }
+                Self::Txt(strings)
+            }
+            Rtype::SOA => Self::Soa(Box::new(Soa::from_wire(wire)?)),
+            other => Self::Opaque(other, wire.into()),
+        })
     }
 
     /// Appends the RDATA in wire form; names are not compressed (RFC 3597, section 4).
@@ -144,7 +186,31 @@ impl Rdata {
                     out.extend_from_slice(&field.to_be_bytes());
                 }
             }
+            Self::Opaque(_, data) => out.extend_from_slice(data),
         }
+    }
+}
+
+impl Soa {
+    fn from_wire(wire: &[u8]) -> Result<Self, NameError> {
+        const BAD: NameError = NameError::Malformed;
+        let (mname, rest) = Name::split_from_wire(wire)?;
+        let (rname, rest) = Name::split_from_wire(rest)?;
+        let (fields, []) = rest.as_chunks::<4>() else {
+            return Err(BAD);
+        };
+        let &[serial, refresh, retry, expire, minimum] = fields else {
+            return Err(BAD);
+        };
+        Ok(Self {
+            mname,
+            rname,
+            serial: u32::from_be_bytes(serial),
+            refresh: u32::from_be_bytes(refresh),
+            retry: u32::from_be_bytes(retry),
+            expire: u32::from_be_bytes(expire),
+            minimum: u32::from_be_bytes(minimum),
+        })
     }
 }
 
@@ -182,6 +248,14 @@ impl fmt::Display for Rdata {
                 "{} {} {} {} {} {} {}",
                 soa.mname, soa.rname, soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum
             ),
+            // RFC 3597, section 5.
+            Self::Opaque(_, data) => {
+                write!(f, "\\# {}", data.len())?;
+                if !data.is_empty() {
+                    f.write_str(" ")?;
+                }
+                data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+            }
         }
     }
 }
@@ -236,5 +310,73 @@ impl Rrset {
     #[must_use]
     pub fn data(&self) -> &[Rdata] {
         &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).unwrap()
+    }
+
+    fn soa() -> Soa {
+        Soa {
+            mname: name("ns1.mesos"),
+            rname: name("root.ns1.mesos"),
+            serial: u32::MAX,
+            refresh: 1,
+            retry: 2,
+            expire: 3,
+            minimum: 4,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for data in [
+            Rdata::A([10, 0, 0, 1].into()),
+            Rdata::Aaaa("fd00::1".parse().unwrap()),
+            Rdata::Srv(1, 2, 65535, name("a.mesos")),
+            Rdata::Cname(name("a.mesos")),
+            Rdata::Dname(name("a.mesos")),
+            Rdata::Ns(name(".")),
+            Rdata::Ptr(name("a.mesos")),
+            Rdata::Txt(vec![b"one".to_vec(), Vec::new()]),
+            Rdata::Soa(Box::new(soa())),
+            Rdata::Opaque(Rtype(257), Box::from(*b"\0\x05issueca.example")),
+            Rdata::Opaque(Rtype(65280), Box::default()),
+        ] {
+            let mut wire = Vec::new();
+            data.write(&mut wire);
+            assert_eq!(
+                Rdata::from_wire(data.rtype(), &wire),
+                Ok(data.clone()),
+                "{data}"
+            );
+            // No type that we know allows for more or less.
+            if !matches!(data, Rdata::Opaque(..) | Rdata::Txt(_)) {
+                assert!(
+                    Rdata::from_wire(data.rtype(), &wire[1..]).is_err(),
+                    "{data}"
+                );
+                wire.push(7);
+                assert!(Rdata::from_wire(data.rtype(), &wire).is_err(), "{data}");
+            }
+        }
+        assert!(Rdata::from_wire(Rtype::TXT, b"").is_err());
+        assert!(Rdata::from_wire(Rtype::TXT, b"\x03ab").is_err());
+    }
+
+    /// The example of RFC 3597, section 5.
+    #[test]
+    fn rfc3597_5_opaque_data_is_shown_in_hex() {
+        let data = Rdata::Opaque(Rtype(731), Box::from([0xab, 0xcd, 0xef, 1, 0x23, 0x45]));
+        assert_eq!(data.to_string(), "\\# 6 abcdef012345");
+        assert_eq!(
+            Rdata::Opaque(Rtype(62347), Box::default()).to_string(),
+            "\\# 0"
+        );
     }
 }

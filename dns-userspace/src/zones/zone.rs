@@ -25,8 +25,8 @@ pub struct Zone {
     pub ns_ttl: u32,
     /// The RA bit of responses: `RecurseOn` of mesos-dns, off in the zones of dcos-dns.
     pub recursion_available: bool,
-    /// Whether the serial stays as it is when the content changes, as in the zones of dcos-dns.
-    /// Such a zone has no history to transfer from.
+    /// Whether the serial stays as it is when the content changes, as in the zones of dcos-dns, or
+    /// where it comes from another server ([`Editor::set_soa`](super::Editor::set_soa)).
     pub fixed_serial: bool,
     /// The rcode of an SRV question for a name that does not exist. mesos-dns says NOERROR where
     /// RFC 2308, section 2.1 wants NXDOMAIN.
@@ -45,6 +45,9 @@ pub struct Zone {
     /// Whether the content is known. Until then a name that is not found is SERVFAIL, never
     /// NXDOMAIN.
     pub complete: bool,
+    /// Whether there is nothing to answer from, as in a secondary zone before its first transfer
+    /// or after it expired (RFC 1035, section 3.3.13): every question is SERVFAIL.
+    pub withdrawn: bool,
 }
 
 impl Zone {
@@ -65,6 +68,7 @@ impl Zone {
             ignores_stars: false,
             has_wildcards: false,
             complete: false,
+            withdrawn: false,
         }
     }
 

@@ -60,7 +60,9 @@ impl Rename {
                 soa.rname = self.back(&soa.rname);
                 Rdata::Soa(soa)
             }
-            Rdata::A(_) | Rdata::Aaaa(_) | Rdata::Ptr(_) | Rdata::Txt(_) => rdata.clone(),
+            Rdata::A(_) | Rdata::Aaaa(_) | Rdata::Ptr(_) | Rdata::Txt(_) | Rdata::Opaque(..) => {
+                rdata.clone()
+            }
         }
     }
 
