@@ -31,6 +31,8 @@ impl Rcode {
     pub const YXDOMAIN: Self = Self(6);
     /// The EDNS version is not known (RFC 6891, section 6.1.3).
     pub const BADVERS: Self = Self(16);
+    /// The server wants a good server cookie first (RFC 7873, section 8).
+    pub const BADCOOKIE: Self = Self(23);
 }
 
 /// An RRset with its owner, as it is put into a section.

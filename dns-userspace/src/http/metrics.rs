@@ -149,6 +149,38 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
         "Responses that the kernel did not take",
         by_path(|totals| totals.unsent),
     );
+    for (name, help, value) in [
+        (
+            "dns_overflowed",
+            "Datagrams that the kernel dropped because no worker took them in time",
+            (|totals| totals.overflowed) as fn(&Totals) -> u64,
+        ),
+        (
+            "dns_prohibited",
+            "Queries refused because the client is not among those allowed",
+            |totals| totals.prohibited,
+        ),
+        (
+            "dns_limited",
+            "Queries without response because the prefix of the client has had its share",
+            |totals| totals.limited,
+        ),
+        (
+            "dns_slipped",
+            "Queries beyond the share that were told to come back over TCP or with a cookie",
+            |totals| totals.slipped,
+        ),
+        ("dns_connections", "Connections taken in", |totals| {
+            totals.connections
+        }),
+        (
+            "dns_connections_turned_away",
+            "Connections closed at once because there were too many",
+            |totals| totals.turned_away,
+        ),
+    ] {
+        page.counter(name, help, by_path(value));
+    }
     page.counter(
         "panics",
         "Queries whose answering failed and was cut short; must stay 0",
@@ -331,6 +363,7 @@ fn rcode(code: usize) -> String {
     ];
     let named = match code {
         16 => Some(&"BADVERS"),
+        23 => Some(&"BADCOOKIE"),
         code => names.get(code),
     };
     (*named.unwrap_or(&"other")).to_owned()
@@ -447,9 +480,9 @@ mod tests {
         for (name, count) in series {
             assert!(count <= 32, "{name} has {count} series");
         }
-        // 17 codes of each transport come out as 8 names, the rest added up.
+        // 24 codes of each transport come out as 9 names, the rest added up.
         assert!(
-            page.contains("dns_responses_total{rcode=\"other\",path=\"udp\"} 10\n"),
+            page.contains("dns_responses_total{rcode=\"other\",path=\"udp\"} 16\n"),
             "{page}"
         );
         assert!(

@@ -1,128 +1,107 @@
-//! What the server did, counted by each worker for itself and added up when somebody asks.
+//! What the server did: counted by each worker for itself without any sharing, told to counters
+//! that everybody can read, and added up when somebody asks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::answers::Rcode;
 
-/// Response codes that are counted one by one: those of the header, and 16, BADVERS.
-pub const RCODES: usize = 17;
+/// Response codes that are counted one by one: those of the header and the first extended ones, as
+/// far as BADCOOKIE, 23.
+pub const RCODES: usize = 24;
 
-/// The counters of one worker; on cache lines of their own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Counters {
-    queries: AtomicU64,
-    ignored: AtomicU64,
-    fast: AtomicU64,
-    forwarded: AtomicU64,
-    shed: AtomicU64,
-    panics: AtomicU64,
-    unsent: AtomicU64,
-    octets_out: AtomicU64,
-    rcodes: [AtomicU64; RCODES],
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one worker; on cache lines of their own.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $($name: AtomicU64,)*
+            rcodes: [AtomicU64; RCODES],
+        }
+
+        /// Counts, of a worker since it last told them, or added up over workers.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Responses by code.
+            pub rcodes: [u64; RCODES],
+        }
+
+        impl Counters {
+            fn pairs<'c>(&'c self, totals: &'c mut Totals) -> impl Iterator<Item = (&'c AtomicU64, &'c mut u64)> {
+                let named = [$((&self.$name, &mut totals.$name),)*];
+                named.into_iter().chain(self.rcodes.iter().zip(&mut totals.rcodes))
+            }
+        }
+
+        impl Totals {
+            /// The counts by name; response codes not among them.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
 }
 
-/// Counters added up over workers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+counts! {
     /// Messages received.
-    pub queries: u64,
+    queries,
     /// Messages that got no response because they are no queries.
-    pub ignored: u64,
+    ignored,
     /// Responses made by the fast path.
-    pub fast: u64,
+    fast,
     /// Queries handed to the forwarder.
-    pub forwarded: u64,
+    forwarded,
     /// Queries refused with SERVFAIL because too many were being forwarded.
-    pub shed: u64,
+    shed,
     /// Queries whose answering panicked; must stay 0.
-    pub panics: u64,
+    panics,
     /// Responses that the kernel did not take.
-    pub unsent: u64,
+    unsent,
+    /// Datagrams that the kernel dropped because no worker took them in time.
+    overflowed,
     /// Octets of responses.
-    pub octets_out: u64,
-    /// Responses by code.
-    pub rcodes: [u64; RCODES],
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    octets_out,
+    /// Queries refused because the client is not among those allowed.
+    prohibited,
+    /// Queries without response because the client's prefix has had its share.
+    limited,
+    /// Queries beyond the share that were told to come back over TCP, or with a cookie.
+    slipped,
+    /// Connections taken in.
+    connections,
+    /// Connections closed at once because there were too many.
+    turned_away,
 }
 
 impl Counters {
-    pub(super) fn query(&self) {
-        add(&self.queries, 1);
-    }
-
-    pub(super) fn ignored(&self) {
-        add(&self.ignored, 1);
-    }
-
-    pub(super) fn fast(&self) {
-        add(&self.fast, 1);
-    }
-
-    pub(super) fn forwarded(&self) {
-        add(&self.forwarded, 1);
-    }
-
-    pub(super) fn shed(&self) {
-        add(&self.shed, 1);
-    }
-
-    pub(super) fn panic(&self) {
-        add(&self.panics, 1);
-    }
-
-    pub(super) fn unsent(&self, count: u64) {
-        add(&self.unsent, count);
-    }
-
-    /// Counts a response by its size and code.
-    pub(super) fn response(&self, octets: usize, rcode: Rcode) {
-        add(&self.octets_out, octets as u64);
-        if let Some(counter) = self.rcodes.get(usize::from(rcode.0)) {
-            add(counter, 1);
-        }
-    }
-
-    fn read_into(&self, totals: &mut Totals) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        totals.queries += read(&self.queries);
-        totals.ignored += read(&self.ignored);
-        totals.fast += read(&self.fast);
-        totals.forwarded += read(&self.forwarded);
-        totals.shed += read(&self.shed);
-        totals.panics += read(&self.panics);
-        totals.unsent += read(&self.unsent);
-        totals.octets_out += read(&self.octets_out);
-        for (total, counter) in totals.rcodes.iter_mut().zip(&self.rcodes) {
-            *total += read(counter);
+    /// Takes in what a worker counted, and sets that back to nothing.
+    pub(super) fn take(&self, tally: &mut Totals) {
+        for (counter, count) in self.pairs(tally) {
+            if *count != 0 {
+                counter.fetch_add(std::mem::take(count), Ordering::Relaxed);
+            }
         }
     }
 }
 
 impl Totals {
-    /// The counts by name; response codes not among them.
-    #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 8] {
-        [
-            ("queries", self.queries),
-            ("ignored", self.ignored),
-            ("fast", self.fast),
-            ("forwarded", self.forwarded),
-            ("shed", self.shed),
-            ("panics", self.panics),
-            ("unsent", self.unsent),
-            ("octets_out", self.octets_out),
-        ]
+    /// Counts a response by its size and code.
+    pub(super) fn response(&mut self, octets: usize, rcode: Rcode) {
+        self.octets_out += octets as u64;
+        if let Some(count) = self.rcodes.get_mut(usize::from(rcode.0)) {
+            *count += 1;
+        }
     }
 
     /// Adds up the counters of several workers.
     pub fn of<'c>(counters: impl IntoIterator<Item = &'c Counters>) -> Self {
         let mut totals = Self::default();
         for one in counters {
-            one.read_into(&mut totals);
+            for (counter, total) in one.pairs(&mut totals) {
+                *total += counter.load(Ordering::Relaxed);
+            }
         }
         totals
     }

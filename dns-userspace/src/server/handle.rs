@@ -8,8 +8,8 @@ use crate::answers::respond::servfail;
 use crate::answers::{Decision, Rcode, Transport, decide};
 use crate::zones::Snapshot;
 
-use super::Shared;
-use super::counters::Counters;
+use super::Rules;
+use super::counters::Totals;
 
 /// What a worker does with a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,72 +24,95 @@ pub(super) enum Outcome {
     Forward,
 }
 
-/// Handles the query in the first `len` octets of `buffer`, and counts it. A panic costs this query
-/// a SERVFAIL and nobody else anything.
-pub(super) fn handle(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    buffer: &mut [u8],
-    len: usize,
-    transport: Transport,
-    counters: &Counters,
-) -> Outcome {
-    counters.query();
-    let mut header = [0; HEADER_OCTETS];
-    for (slot, octet) in header.iter_mut().zip(buffer.iter()) {
-        *slot = *octet;
+/// What a message is answered by, the same for as many as come at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Basis<'b> {
+    pub(super) rules: &'b Rules,
+    pub(super) snapshot: &'b Snapshot,
+}
+
+/// The start of a message, which is all of it that a panic cannot leave half done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Header {
+    octets: [u8; HEADER_OCTETS],
+    is_whole: bool,
+}
+
+impl Header {
+    /// That of the message in the first `len` octets of `buffer`.
+    pub(super) fn of(buffer: &[u8], len: usize) -> Self {
+        Self {
+            octets: buffer.first_chunk().copied().unwrap_or_default(),
+            is_whole: len >= HEADER_OCTETS,
+        }
     }
-    // What a panic leaves half done is the buffer, of which only the copied header is used after.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        answer(shared, snapshot, buffer, len, transport, counters)
-    }));
-    outcome.unwrap_or_else(|_| {
-        counters.panic();
-        match servfail(&header).filter(|_| len >= HEADER_OCTETS) {
+
+    /// What a panic costs the client: a SERVFAIL for this query, and nobody else anything.
+    pub(super) fn after_panic(&self, tally: &mut Totals) -> Outcome {
+        tally.panics += 1;
+        match servfail(&self.octets).filter(|_| self.is_whole) {
             Some(response) => {
-                counters.response(response.len(), Rcode::SERVFAIL);
+                tally.response(response.len(), Rcode::SERVFAIL);
                 Outcome::Respond(response)
             }
             None => Outcome::Nothing,
         }
-    })
+    }
 }
 
-fn answer(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    buffer: &mut [u8],
-    len: usize,
-    transport: Transport,
-    counters: &Counters,
-) -> Outcome {
-    let rules = shared.rules.load();
-    if transport == Transport::Udp
-        && let Some(fast_path) = &rules.fast_path
-        && let Some((len, rcode)) = fast_path.answer(snapshot, buffer, len)
-    {
-        counters.fast();
-        counters.response(len, rcode);
-        return Outcome::InPlace(len);
+impl Basis<'_> {
+    /// As [`answer`](Self::answer), for a message that comes alone.
+    pub(super) fn answer_guarded(
+        self,
+        message: &mut [u8],
+        transport: Transport,
+        tally: &mut Totals,
+    ) -> Outcome {
+        let len = message.len();
+        let header = Header::of(message, len);
+        // What a panic leaves half done is the buffer, of which only the header, copied before, is
+        // used after.
+        let answering = AssertUnwindSafe(|| self.answer(message, len, transport, tally));
+        catch_unwind(answering).unwrap_or_else(|_| header.after_panic(tally))
     }
-    let message = buffer.get(..len).unwrap_or_default();
-    match decide(snapshot, message, transport, &rules.policy) {
-        Decision::Ignore => {
-            counters.ignored();
-            Outcome::Nothing
+
+    /// Answers the query in the first `len` octets of `buffer`, and counts it. May panic.
+    pub(super) fn answer(
+        self,
+        buffer: &mut [u8],
+        len: usize,
+        transport: Transport,
+        tally: &mut Totals,
+    ) -> Outcome {
+        tally.queries += 1;
+        let Self { rules, snapshot } = self;
+        if transport == Transport::Udp
+            && let Some(fast_path) = &rules.fast_path
+            && let Some((len, rcode)) = fast_path.answer(snapshot, buffer, len)
+        {
+            tally.fast += 1;
+            tally.response(len, rcode);
+            return Outcome::InPlace(len);
         }
-        Decision::Respond(response, rcode) => {
-            counters.response(response.len(), rcode);
-            Outcome::Respond(response)
-        }
-        Decision::Forward(query) => match &rules.forwarder {
-            Some(forwarder) if forwarder.refuses(&query.name) => {
-                let size = rules.policy.size(&query, transport);
-                let response = write_error(&query, Rcode::REFUSED, size);
-                counters.response(response.len(), Rcode::REFUSED);
+        let message = buffer.get(..len).unwrap_or_default();
+        match decide(snapshot, message, transport, &rules.policy) {
+            Decision::Ignore => {
+                tally.ignored += 1;
+                Outcome::Nothing
+            }
+            Decision::Respond(response, rcode) => {
+                tally.response(response.len(), rcode);
                 Outcome::Respond(response)
             }
-            _ => Outcome::Forward,
-        },
+            Decision::Forward(query) => match &rules.forwarder {
+                Some(forwarder) if forwarder.refuses(&query.name) => {
+                    let size = rules.policy.size(&query, transport);
+                    let response = write_error(&query, Rcode::REFUSED, size);
+                    tally.response(response.len(), Rcode::REFUSED);
+                    Outcome::Respond(response)
+                }
+                _ => Outcome::Forward,
+            },
+        }
     }
 }

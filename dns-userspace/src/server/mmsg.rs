@@ -1,8 +1,11 @@
 //! Many datagrams per system call, each with the local address it was sent to: the only `unsafe`
 //! of the server, around `recvmmsg`, `sendmmsg` and their control messages.
+//!
+//! What the calls need is laid out once, in [`Batch`]. A response leaves from the buffer that its
+//! query came in, with the address and the control message that the kernel wrote beside it.
 
 use std::io;
-use std::mem::{MaybeUninit, size_of, zeroed};
+use std::mem::{MaybeUninit, offset_of, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -14,6 +17,7 @@ pub const BUFFER_OCTETS: usize = 4096;
 
 /// Room for one control message of either family, aligned as `cmsghdr` wants it.
 const CONTROL_WORDS: usize = 8;
+const CONTROL_OCTETS: usize = size_of::<[u64; CONTROL_WORDS]>();
 
 /// `IP_PMTUDISC_OMIT`: the size of our datagrams does not follow what ICMP claims, which takes
 /// away fragmentation poisoning.
@@ -27,45 +31,57 @@ pub struct Local {
     interface: u32,
 }
 
-/// One datagram of a [`Batch`].
-#[derive(Debug)]
-pub struct Datagram<'b> {
-    /// The whole buffer.
-    pub buffer: &'b mut [u8; BUFFER_OCTETS],
-    /// Octets received; 0 for one that did not fit the buffer or came from nowhere.
-    pub len: usize,
-    /// Where it came from.
-    pub peer: SocketAddr,
-    /// Where it was sent to, if the socket is told.
-    pub local: Option<Local>,
-}
-
+/// A buffer with what the kernel writes beside it. Its size is an odd number of cache lines: buffers
+/// a power of two apart would have their first lines, which are all that most queries need, in the
+/// same few places of the cache.
+#[repr(C, align(64))]
 struct Slot {
-    buffer: Box<[u8; BUFFER_OCTETS]>,
-    len: usize,
-    peer: Option<SocketAddr>,
-    local: Option<Local>,
+    buffer: [u8; BUFFER_OCTETS],
+    name: libc::sockaddr_storage,
+    control: [u64; CONTROL_WORDS],
 }
 
-/// Buffers for a fixed number of datagrams.
+const _: () = assert!(size_of::<Slot>() / 64 % 2 == 1);
+
+/// Buffers for a fixed number of datagrams, and the structures of the system calls about them.
 pub struct Batch {
-    slots: Vec<Slot>,
+    slots: Box<[Slot]>,
+    vectors: Box<[libc::iovec]>,
+    /// Of each slot; what the kernel changes in it is set again before the next call.
+    headers: Box<[libc::mmsghdr]>,
+    /// Responses to be sent, from the front.
+    outgoing: Box<[libc::mmsghdr]>,
     received: usize,
+    queued: usize,
+    takes_local: bool,
 }
 
 impl Batch {
-    /// Room for `capacity` datagrams per call.
+    /// Room for `capacity` datagrams per call. `takes_local` says whether responses need a source
+    /// address: not where the socket has one of its own.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let slot = || Slot {
-            buffer: Box::new([0; BUFFER_OCTETS]),
-            len: 0,
-            peer: None,
-            local: None,
+    pub fn new(capacity: usize, takes_local: bool) -> Self {
+        let slots = (0..capacity).map(|_| Slot {
+            buffer: [0; BUFFER_OCTETS],
+            // SAFETY: a plain C structure for which all-zero is a valid value.
+            name: unsafe { zeroed() },
+            control: [0; CONTROL_WORDS],
+        });
+        let nowhere = libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
         };
+        // SAFETY: as above.
+        let header: libc::mmsghdr = unsafe { zeroed() };
         Self {
-            slots: std::iter::repeat_with(slot).take(capacity).collect(),
-            received: 0,
+            slots: slots.collect(),
+            vectors: vec![nowhere; capacity].into(),
+            headers: vec![header; capacity].into(),
+            outgoing: vec![header; capacity].into(),
+            // All headers are to be set before the first call.
+            received: capacity,
+            queued: 0,
+            takes_local,
         }
     }
 
@@ -75,88 +91,107 @@ impl Batch {
     /// # Errors
     /// Those of `recvmmsg`; `WouldBlock` and `Interrupted` mean that there was none.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let count = self.slots.len();
-        // SAFETY: all of these are plain C structures for which all-zero is a valid value.
-        let mut names: Vec<libc::sockaddr_storage> = vec![unsafe { zeroed() }; count];
-        let mut controls = vec![[0u64; CONTROL_WORDS]; count];
-        let mut vectors: Vec<libc::iovec> = self
+        let used = self
             .slots
             .iter_mut()
-            .map(|slot| libc::iovec {
-                iov_base: slot.buffer.as_mut_ptr().cast(),
-                iov_len: BUFFER_OCTETS,
-            })
-            .collect();
-        let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(count);
-        for ((name, control), vector) in names.iter_mut().zip(&mut controls).zip(&mut vectors) {
-            // SAFETY: as above.
-            let mut header: libc::mmsghdr = unsafe { zeroed() };
-            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = socklen::<libc::sockaddr_storage>();
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
-            headers.push(header);
+            .zip(&mut self.vectors)
+            .zip(&mut self.headers)
+            .take(self.received);
+        for ((slot, vector), header) in used {
+            vector.iov_base = slot.buffer.as_mut_ptr().cast();
+            vector.iov_len = BUFFER_OCTETS;
+            let header = &mut header.msg_hdr;
+            header.msg_name = ptr::from_mut(&mut slot.name).cast();
+            header.msg_namelen = socklen::<libc::sockaddr_storage>();
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            if self.takes_local {
+                header.msg_control = slot.control.as_mut_ptr().cast();
+                header.msg_controllen = CONTROL_OCTETS as _;
+            }
         }
         self.received = 0;
-        // SAFETY: each header points at a name, a control buffer and a vector of its own, and each
-        // vector at a slot's buffer, with the true lengths; all of them outlive the call.
+        self.queued = 0;
+        // SAFETY: each header points at a name and a vector of its own, and perhaps at a control
+        // buffer, each vector at the buffer of a slot, with the true lengths; they are on the heap,
+        // where they stay as long as `self` lives.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count as libc::c_uint,
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
             )
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for ((slot, header), name) in self
-            .slots
-            .iter_mut()
-            .zip(&headers)
-            .zip(&names)
-            .take(received)
-        {
-            let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            slot.peer = socket_address(name, header.msg_hdr.msg_namelen);
-            // SAFETY: the kernel filled this header, and its control buffer is still alive.
-            slot.local = unsafe { local_address(&header.msg_hdr) };
-            slot.len = if cut || slot.peer.is_none() {
-                0
-            } else {
-                (header.msg_len as usize).min(BUFFER_OCTETS)
-            };
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.received)
+    }
+
+    /// A datagram of the last [`receive`](Self::receive): its buffer, and its octets. They are none
+    /// for one that did not fit, or to whose source nothing can be sent.
+    pub fn datagram(&mut self, position: usize) -> Option<(&mut [u8; BUFFER_OCTETS], usize)> {
+        let header = self.headers.get(..self.received)?.get(position)?;
+        let slot = self.slots.get_mut(position)?;
+        let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        let len = if cut || port(&slot.name) == 0 {
+            0
+        } else {
+            (header.msg_len as usize).min(BUFFER_OCTETS)
+        };
+        Some((&mut slot.buffer, len))
+    }
+
+    /// Where a datagram came from.
+    #[must_use]
+    pub fn peer(&self, position: usize) -> Option<SocketAddr> {
+        let header = self.headers.get(..self.received)?.get(position)?;
+        let slot = self.slots.get(position)?;
+        socket_address(&slot.name, header.msg_hdr.msg_namelen)
+    }
+
+    /// Where a datagram was sent to, if the socket is told.
+    #[must_use]
+    pub fn local(&self, position: usize) -> Option<Local> {
+        let header = self.headers.get(..self.received)?.get(position)?;
+        if !self.takes_local {
+            return None;
         }
-        self.received = received;
-        Ok(received)
+        // SAFETY: the kernel filled this header, and its control buffer is that of its slot.
+        let message = unsafe { local_message(&header.msg_hdr) }?;
+        // SAFETY: as above, of the control message found there.
+        unsafe { local_address(message) }
     }
 
-    /// The datagrams of the last [`receive`](Self::receive).
-    pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        self.slots
-            .iter_mut()
-            .take(self.received)
-            .filter_map(|slot| {
-                Some(Datagram {
-                    len: slot.len,
-                    peer: slot.peer?,
-                    local: slot.local,
-                    buffer: &mut slot.buffer,
-                })
-            })
+    /// Has the first `len` octets of a datagram's buffer sent to where it came from by the next
+    /// [`send`](Self::send). Each datagram has one response at most.
+    pub fn queue(&mut self, position: usize, len: usize) {
+        let received = self.headers.get(..self.received);
+        let (Some(header), Some(vector), Some(outgoing)) = (
+            received.and_then(|headers| headers.get(position)),
+            self.vectors.get_mut(position),
+            self.outgoing.get_mut(self.queued),
+        ) else {
+            return;
+        };
+        vector.iov_len = len.min(BUFFER_OCTETS);
+        *outgoing = *header;
+        outgoing.msg_hdr.msg_flags = 0;
+        if self.takes_local {
+            // SAFETY: the kernel filled this header, and its control buffer is that of its slot,
+            // which nothing else refers to.
+            unsafe { keep_local_address(&mut outgoing.msg_hdr) };
+        }
+        self.queued += 1;
     }
 
-    /// Sends the responses, given by the position of the datagram they respond to: the first
-    /// `len` octets of its buffer, to where it came from. Returns how many the kernel took.
-    pub fn respond(&mut self, socket: BorrowedFd<'_>, responses: &[(usize, usize)]) -> usize {
-        let slots = &self.slots;
-        let parts = responses.iter().filter_map(|&(position, len)| {
-            let slot = slots.get(position)?;
-            Some((slot.buffer.get(..len)?, slot.peer?, slot.local))
-        });
-        send(socket, parts.collect())
+    /// Sends what was queued, without waiting for room. Returns how many the kernel did not take.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        let queued = std::mem::take(&mut self.queued);
+        let outgoing = self.outgoing.get_mut(..queued).unwrap_or_default();
+        // SAFETY: each header is a copy of a received one: what it points at is on the heap, where
+        // it stays as long as `self` lives, and the kernel wrote the lengths.
+        queued - unsafe { send_all(socket, outgoing) }
     }
 }
 
@@ -167,42 +202,34 @@ pub fn send_one(
     peer: SocketAddr,
     local: Option<Local>,
 ) -> bool {
-    send(socket, vec![(octets, peer, local)]) == 1
+    let name = SockAddr::from(peer);
+    let mut control = [0u64; CONTROL_WORDS];
+    let mut vector = libc::iovec {
+        iov_base: octets.as_ptr().cast_mut().cast(),
+        iov_len: octets.len(),
+    };
+    // SAFETY: a plain C structure for which all-zero is a valid value.
+    let mut header: libc::mmsghdr = unsafe { zeroed() };
+    header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
+    header.msg_hdr.msg_namelen = name.len();
+    header.msg_hdr.msg_iov = &raw mut vector;
+    header.msg_hdr.msg_iovlen = 1;
+    if let Some(local) = local {
+        // SAFETY: `control` is zeroed, aligned, and outlives the header.
+        unsafe { put_local_address(&mut header.msg_hdr, &mut control, local) };
+    }
+    // SAFETY: name, vector, octets and control buffer outlive the call.
+    unsafe { send_all(socket, std::slice::from_mut(&mut header)) == 1 }
 }
 
-fn send(socket: BorrowedFd<'_>, parts: Vec<(&[u8], SocketAddr, Option<Local>)>) -> usize {
-    let names: Vec<SockAddr> = parts.iter().map(|(_, peer, _)| (*peer).into()).collect();
-    let mut controls = vec![[0u64; CONTROL_WORDS]; parts.len()];
-    let mut vectors: Vec<libc::iovec> = parts
-        .iter()
-        .map(|(octets, _, _)| libc::iovec {
-            iov_base: octets.as_ptr().cast_mut().cast(),
-            iov_len: octets.len(),
-        })
-        .collect();
-    let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(parts.len());
-    let rows = names
-        .iter()
-        .zip(&mut controls)
-        .zip(&mut vectors)
-        .zip(&parts);
-    for (((name, control), vector), (_, _, local)) in rows {
-        // SAFETY: a plain C structure for which all-zero is a valid value.
-        let mut header: libc::mmsghdr = unsafe { zeroed() };
-        header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
-        header.msg_hdr.msg_namelen = name.len();
-        header.msg_hdr.msg_iov = vector;
-        header.msg_hdr.msg_iovlen = 1;
-        if let Some(local) = local {
-            // SAFETY: `control` is zeroed, aligned, and outlives the header.
-            unsafe { put_local_address(&mut header.msg_hdr, control, *local) };
-        }
-        headers.push(header);
-    }
-    let mut sent = 0;
-    while let Some(rest) = headers.get_mut(sent..).filter(|rest| !rest.is_empty()) {
-        // SAFETY: each header points at a name, a vector and perhaps a control buffer that outlive
-        // the call; the kernel only reads what they point at.
+/// Sends as many as the kernel takes; one that it refuses does not hold those behind it.
+///
+/// # Safety
+/// What the headers point at must be valid with the stated lengths; the kernel only reads it.
+unsafe fn send_all(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> usize {
+    let (mut at, mut sent) = (0, 0);
+    while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        // SAFETY: as the caller promises.
         let taken = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
@@ -212,19 +239,32 @@ fn send(socket: BorrowedFd<'_>, parts: Vec<(&[u8], SocketAddr, Option<Local>)>) 
             )
         };
         match usize::try_from(taken) {
-            Ok(taken) if taken > 0 => sent += taken,
-            _ => break,
+            Ok(taken) if taken > 0 => {
+                sent += taken;
+                at += taken;
+            }
+            _ if is_full(&io::Error::last_os_error()) => break,
+            _ => at += 1,
         }
     }
     sent
 }
 
-/// Asks for the local address of each datagram, and for datagrams whose size does not follow ICMP.
+/// Whether there is no room, neither for this datagram nor for the next.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// Asks for datagrams whose size does not follow ICMP, and for the local address of each where the
+/// socket has none of its own.
 ///
 /// # Errors
 /// Those of `setsockopt`.
-pub fn prepare(socket: BorrowedFd<'_>, family: &SocketAddr) -> io::Result<()> {
-    let (level, information, discovery) = match family {
+pub fn prepare(socket: BorrowedFd<'_>, bound: &SocketAddr) -> io::Result<()> {
+    let (level, information, discovery) = match bound {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_MTU_DISCOVER),
         SocketAddr::V6(_) => (
             libc::IPPROTO_IPV6,
@@ -232,7 +272,8 @@ pub fn prepare(socket: BorrowedFd<'_>, family: &SocketAddr) -> io::Result<()> {
             libc::IPV6_MTU_DISCOVER,
         ),
     };
-    for (option, value) in [(information, 1), (discovery, PMTUDISC_OMIT)] {
+    let information = takes_local(bound).then_some((information, 1));
+    for (option, value) in information.into_iter().chain([(discovery, PMTUDISC_OMIT)]) {
         let value: libc::c_int = value;
         // SAFETY: the value is an int of the stated length that outlives the call.
         let result = unsafe {
@@ -251,8 +292,48 @@ pub fn prepare(socket: BorrowedFd<'_>, family: &SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a socket bound here must be told the local address of each datagram: at a wildcard, and
+/// at a link-local address, which means nothing without its interface.
+#[must_use]
+pub fn takes_local(bound: &SocketAddr) -> bool {
+    match bound.ip() {
+        IpAddr::V4(ip) => ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Datagrams that the kernel dropped because the socket's queue was full, since it was opened.
+#[must_use]
+pub fn dropped(socket: BorrowedFd<'_>) -> Option<u64> {
+    /// `SK_MEMINFO_DROPS` of `linux/sock_diag.h`.
+    const DROPS: usize = 8;
+    const VALUES: usize = 9;
+    let mut values = [0u32; VALUES];
+    let mut octets = socklen::<[u32; VALUES]>();
+    // SAFETY: the kernel writes at most the stated number of octets into `values`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut octets,
+        )
+    };
+    let whole = result == 0 && octets == socklen::<[u32; VALUES]>();
+    whole.then(|| values.get(DROPS).map(|&drops| u64::from(drops)))?
+}
+
 const fn socklen<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
+}
+
+/// The port, which both families have in the same place.
+fn port(name: &libc::sockaddr_storage) -> u16 {
+    const { assert!(offset_of!(libc::sockaddr_in, sin_port) == 2) };
+    const { assert!(offset_of!(libc::sockaddr_in6, sin6_port) == 2) };
+    // SAFETY: `sockaddr_storage` is larger than either structure, and any bits are a valid port.
+    u16::from_be(unsafe { (*ptr::from_ref(name).cast::<libc::sockaddr_in>()).sin_port })
 }
 
 /// The address in what the kernel wrote; `None` for other families and for port 0, to which
@@ -285,50 +366,78 @@ fn socket_address(name: &libc::sockaddr_storage, len: libc::socklen_t) -> Option
     Some(address).filter(|address| address.port() != 0)
 }
 
-/// Reads the local address out of the control messages.
+/// The control message with the local address.
 ///
 /// # Safety
 /// `header` must have been filled by the kernel, its control buffer being valid for
 /// `msg_controllen` octets.
-unsafe fn local_address(header: &libc::msghdr) -> Option<Local> {
-    // SAFETY: the walk of CMSG_FIRSTHDR and CMSG_NXTHDR stays within `msg_controllen`; a message of
-    // a stated type has at least that type's data, which is copied out unaligned.
+unsafe fn local_message(header: &libc::msghdr) -> Option<*mut libc::cmsghdr> {
+    // SAFETY: the walk of CMSG_FIRSTHDR and CMSG_NXTHDR stays within `msg_controllen`.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while !message.is_null() {
             match ((*message).cmsg_level, (*message).cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    let info =
-                        ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in_pktinfo>());
-                    let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
-                    return Some(Local {
-                        address: IpAddr::V4(ip),
-                        interface: 0,
-                    });
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    let info =
-                        ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>());
-                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    // A multicast address is no source; the kernel chooses one then.
-                    if ip.is_multicast() {
-                        return None;
-                    }
-                    let interface = if ip.is_unicast_link_local() {
-                        info.ipi6_ifindex
-                    } else {
-                        0
-                    };
-                    return Some(Local {
-                        address: IpAddr::V6(ip),
-                        interface,
-                    });
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    return Some(message);
                 }
                 _ => message = libc::CMSG_NXTHDR(header, message),
             }
         }
     }
     None
+}
+
+/// Reads the local address out of its control message.
+///
+/// # Safety
+/// `message` must be what [`local_message`] gave, with its buffer still there.
+unsafe fn local_address(message: *mut libc::cmsghdr) -> Option<Local> {
+    // SAFETY: a message of a stated type has that type's data, which is copied out unaligned.
+    unsafe {
+        if (*message).cmsg_level == libc::IPPROTO_IP {
+            let info = ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in_pktinfo>());
+            let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+            return Some(Local {
+                address: IpAddr::V4(ip),
+                interface: 0,
+            });
+        }
+        let info = ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>());
+        let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+        // A multicast address is no source; the kernel chooses one then.
+        if ip.is_multicast() {
+            return None;
+        }
+        let interface = if ip.is_unicast_link_local() {
+            info.ipi6_ifindex
+        } else {
+            0
+        };
+        Some(Local {
+            address: IpAddr::V6(ip),
+            interface,
+        })
+    }
+}
+
+/// Makes what the kernel wrote of a query into what it takes with the response: the same source,
+/// and the route by the table rather than by the interface.
+///
+/// # Safety
+/// `header` must have been filled by the kernel, and its control buffer be there and nobody else's.
+unsafe fn keep_local_address(header: &mut libc::msghdr) {
+    // SAFETY: as the caller promises; the data is written where data of its type stands.
+    unsafe {
+        let message = local_message(header);
+        let local = message.and_then(|message| local_address(message));
+        let Some((message, local)) = message.zip(local) else {
+            header.msg_control = ptr::null_mut();
+            header.msg_controllen = 0;
+            return;
+        };
+        header.msg_control = message.cast();
+        header.msg_controllen = write_local_address(message, local) as _;
+    }
 }
 
 /// Makes `local` the source of the message.
@@ -341,11 +450,18 @@ unsafe fn put_local_address(
     local: Local,
 ) {
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
     // SAFETY: the buffer holds one message of either type with room to spare (64 octets against
-    // CMSG_SPACE of 12 or 20), so CMSG_FIRSTHDR is not null and the data fits behind it.
+    // CMSG_SPACE of 12 or 20), and is aligned for it.
+    header.msg_controllen = unsafe { write_local_address(header.msg_control.cast(), local) as _ };
+}
+
+/// Writes a control message; returns the octets it takes.
+///
+/// # Safety
+/// `message` must be aligned and have room for `CMSG_SPACE` of the family's data.
+unsafe fn write_local_address(message: *mut libc::cmsghdr, local: Local) -> u32 {
+    // SAFETY: as the caller promises; the data is written unaligned.
     unsafe {
-        let message = libc::CMSG_FIRSTHDR(header);
         match local.address {
             IpAddr::V4(ip) => {
                 let mut info: libc::in_pktinfo = MaybeUninit::zeroed().assume_init();
@@ -354,7 +470,7 @@ unsafe fn put_local_address(
                 (*message).cmsg_type = libc::IP_PKTINFO;
                 (*message).cmsg_len = libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as _;
                 ptr::write_unaligned(libc::CMSG_DATA(message).cast(), info);
-                header.msg_controllen = libc::CMSG_SPACE(size_of::<libc::in_pktinfo>() as u32) as _;
+                libc::CMSG_SPACE(size_of::<libc::in_pktinfo>() as u32)
             }
             IpAddr::V6(ip) => {
                 let mut info: libc::in6_pktinfo = MaybeUninit::zeroed().assume_init();
@@ -364,8 +480,7 @@ unsafe fn put_local_address(
                 (*message).cmsg_type = libc::IPV6_PKTINFO;
                 (*message).cmsg_len = libc::CMSG_LEN(size_of::<libc::in6_pktinfo>() as u32) as _;
                 ptr::write_unaligned(libc::CMSG_DATA(message).cast(), info);
-                header.msg_controllen =
-                    libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) as _;
+                libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32)
             }
         }
     }
@@ -384,39 +499,55 @@ mod tests {
         prepare(socket.as_fd(), &bound).unwrap();
         let client = UdpSocket::bind((asked.parse::<IpAddr>().unwrap(), 0)).unwrap();
         let target = SocketAddr::new(asked.parse().unwrap(), bound.port());
-        for text in ["one", "three"] {
-            client.send_to(text.as_bytes(), target).unwrap();
-        }
-        let mut batch = Batch::new(8);
-        let mut seen = 0;
-        while seen < 2 {
-            let count = batch.receive(socket.as_fd()).unwrap();
-            let responses: Vec<(usize, usize)> = batch
-                .datagrams()
-                .enumerate()
-                .map(|(position, datagram)| {
-                    assert_eq!(datagram.peer, client.local_addr().unwrap());
-                    datagram.buffer[0] = b'!';
-                    (position, datagram.len)
-                })
-                .collect();
-            assert_eq!(batch.respond(socket.as_fd(), &responses), count);
-            seen += count;
-        }
-        let mut buffer = [0; 16];
-        let mut received = Vec::new();
+        let mut batch = Batch::new(8, takes_local(&bound));
+        // Twice, as what a call leaves behind must not change the next.
         for _ in 0..2 {
-            let (len, from) = client.recv_from(&mut buffer).unwrap();
-            assert_eq!(from, target, "the response leaves from the address asked");
-            received.push(buffer[..len].to_vec());
+            for text in ["one", "three"] {
+                client.send_to(text.as_bytes(), target).unwrap();
+            }
+            let mut seen = 0;
+            while seen < 2 {
+                let count = batch.receive(socket.as_fd()).unwrap();
+                for position in 0..count {
+                    assert_eq!(batch.peer(position), client.local_addr().ok());
+                    let (buffer, len) = batch.datagram(position).unwrap();
+                    buffer[0] = b'!';
+                    batch.queue(position, len);
+                }
+                assert!(batch.datagram(count).is_none());
+                assert_eq!(batch.send(socket.as_fd()), 0);
+                seen += count;
+            }
+            let mut buffer = [0; 16];
+            let mut received = Vec::new();
+            for _ in 0..2 {
+                let (len, from) = client.recv_from(&mut buffer).unwrap();
+                assert_eq!(from, target, "the response leaves from the address asked");
+                received.push(buffer[..len].to_vec());
+            }
+            assert_eq!(received, [b"!ne".to_vec(), b"!hree".to_vec()]);
         }
-        assert_eq!(received, [b"!ne".to_vec(), b"!hree".to_vec()]);
     }
 
     #[test]
-    fn a_wildcard_socket_answers_from_the_address_asked() {
+    fn a_socket_answers_from_the_address_asked() {
         echoes_from_the_address_asked("0.0.0.0", "127.0.0.2");
         echoes_from_the_address_asked("::", "::1");
+        echoes_from_the_address_asked("127.0.0.1", "127.0.0.1");
+    }
+
+    #[test]
+    fn one_datagram_leaves_from_the_address_given() {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = Local {
+            address: "127.0.0.9".parse().unwrap(),
+            interface: 0,
+        };
+        let peer = client.local_addr().unwrap();
+        assert!(send_one(socket.as_fd(), b"text", peer, Some(local)));
+        let (len, from) = client.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!((len, from.ip()), (4, local.address));
     }
 
     #[test]
@@ -425,8 +556,46 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let target = socket.local_addr().unwrap();
         client.send_to(&[7; BUFFER_OCTETS + 1], target).unwrap();
-        let mut batch = Batch::new(1);
+        let mut batch = Batch::new(1, false);
         assert_eq!(batch.receive(socket.as_fd()).unwrap(), 1);
-        assert_eq!(batch.datagrams().next().unwrap().len, 0);
+        assert_eq!(batch.datagram(0).unwrap().1, 0);
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_sent_does_not_hold_the_next() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = SockAddr::from(client.local_addr().unwrap());
+        // To port 0 of nowhere, which the kernel refuses.
+        let nowhere = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut vector = libc::iovec {
+            iov_base: b"text".as_ptr().cast_mut().cast(),
+            iov_len: 4,
+        };
+        let mut headers = [&nowhere, &peer].map(|name| {
+            // SAFETY: a plain C structure for which all-zero is a valid value.
+            let mut header: libc::mmsghdr = unsafe { zeroed() };
+            header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = name.len();
+            header.msg_hdr.msg_iov = &raw mut vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        });
+        // SAFETY: names, vector and text outlive the call.
+        assert_eq!(unsafe { send_all(socket.as_fd(), &mut headers) }, 1);
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 4);
+    }
+
+    #[test]
+    fn what_a_full_queue_drops_is_counted() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(dropped(socket.as_fd()), Some(0));
+        for _ in 0..2000 {
+            client
+                .send_to(&[0; 1024], socket.local_addr().unwrap())
+                .unwrap();
+        }
+        assert!(dropped(socket.as_fd()).unwrap() > 0);
     }
 }

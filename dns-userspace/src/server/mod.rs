@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -120,14 +121,27 @@ struct Shared {
     rules: ArcSwap<Rules>,
     runtime: Handle,
     stop: CancellationToken,
+    /// As `stop`, for threads that look often: a token is read under a lock.
+    is_stopping: AtomicBool,
     tasks: TaskTracker,
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+    }
 }
 
 /// A running server. Dropping it ends it without waiting.
 pub struct Server {
     shared: Arc<Shared>,
     listening: Vec<SocketAddr>,
-    udp: Vec<Arc<Counters>>,
+    udp: Vec<(udp::UdpListener, Arc<Counters>)>,
     tcp: Arc<Counters>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -148,6 +162,7 @@ pub fn start(
         rules: ArcSwap::new(Rules::new(settings.policy, fast_path, forwarder)),
         runtime: Handle::current(),
         stop: CancellationToken::new(),
+        is_stopping: AtomicBool::new(false),
         tasks: TaskTracker::new(),
     });
     let mut listening = Vec::new();
@@ -170,7 +185,7 @@ pub fn start(
     };
     for (number, socket) in sockets.into_iter().enumerate() {
         let counters = Arc::new(Counters::default());
-        server.udp.push(Arc::clone(&counters));
+        server.udp.push((socket.clone(), Arc::clone(&counters)));
         let shared = Arc::clone(&server.shared);
         let address = socket.address;
         let thread = std::thread::Builder::new()
@@ -215,14 +230,18 @@ impl Server {
     #[must_use]
     pub fn totals(&self, transport: Transport) -> Totals {
         match transport {
-            Transport::Udp => Totals::of(self.udp.iter().map(|one| &**one)),
+            Transport::Udp => {
+                let mut totals = Totals::of(self.udp.iter().map(|(_, counters)| &**counters));
+                totals.overflowed = self.udp.iter().map(|(one, _)| one.overflowed()).sum();
+                totals
+            }
             Transport::Tcp => Totals::of([&*self.tcp]),
         }
     }
 
     /// Stops to listen, and waits until what was taken in is answered, at most `patience`.
     pub async fn shut_down(mut self, patience: Duration) {
-        self.shared.stop.cancel();
+        self.shared.stop();
         self.shared.tasks.close();
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
@@ -243,7 +262,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.shared.stop();
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use crate::answers::Transport;
 use crate::forwarder::{Permit, servfail};
 
-use super::counters::Counters;
-use super::handle::{Outcome, handle};
+use super::counters::{Counters, Totals};
+use super::handle::{Basis, Outcome};
 use super::{BindError, Shared, bind_error, header_rcode, open};
 
 /// Connections that the kernel completes before we take them.
@@ -200,16 +200,13 @@ impl Connection {
                 return;
             };
             patience = self.limits.idle;
-            let snapshot = self.shared.served.load_full();
-            let len = message.len();
-            let outcome = handle(
-                &self.shared,
-                &snapshot,
-                &mut message,
-                len,
-                Transport::Tcp,
-                &self.counters,
-            );
+            let mut tally = Totals::default();
+            let basis = Basis {
+                rules: &self.shared.rules.load(),
+                snapshot: &self.shared.served.load(),
+            };
+            let outcome = basis.answer_guarded(&mut message, Transport::Tcp, &mut tally);
+            self.counters.take(&mut tally);
             let response = match outcome {
                 // Whoever sends what is no query over TCP gets no second chance.
                 Outcome::Nothing => return,
@@ -229,6 +226,12 @@ impl Connection {
         }
     }
 
+    fn tally(&self, count: impl FnOnce(&mut Totals)) {
+        let mut tally = Totals::default();
+        count(&mut tally);
+        self.counters.take(&mut tally);
+    }
+
     /// Starts to forward; a response is given back only where there is no room for that. The
     /// channel's place is taken first, so that a client cannot have more under way than may wait.
     async fn forward(
@@ -241,18 +244,20 @@ impl Connection {
         let admitted = rules.forwarder.as_ref().map(|one| (one, one.admit()));
         // Without room, or by rules that stopped forwarding a moment ago.
         let Some((forwarder, Permit::Granted(permit))) = admitted else {
-            self.counters.shed();
+            self.tally(|tally| tally.shed += 1);
             return servfail(&message, Transport::Tcp, &policy);
         };
         let place = responses.clone().reserve_owned().await.ok()?;
         let counters = Arc::clone(&self.counters);
-        counters.forwarded();
+        self.tally(|tally| tally.forwarded += 1);
         let forwarder = Arc::clone(forwarder);
         self.shared.tasks.spawn(async move {
             let response = forwarder
                 .forward(&message, Transport::Tcp, &policy, permit)
                 .await;
-            counters.response(response.len(), header_rcode(&response));
+            let mut tally = Totals::default();
+            tally.response(response.len(), header_rcode(&response));
+            counters.take(&mut tally);
             place.send(response);
         });
         None

@@ -1,17 +1,19 @@
 //! UDP: threads that block in the kernel, one socket each, the kernel spreading the clients over
-//! them (SO_REUSEPORT).
+//! them (SO_REUSEPORT). What a thread needs for a batch of queries is laid out when it starts; it
+//! shares nothing that is written while it answers.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answers::Transport;
 use crate::forwarder::Permit;
 
-use super::counters::Counters;
-use super::handle::{Outcome, handle};
-use super::mmsg::{BUFFER_OCTETS, Batch, Local, prepare, send_one};
+use super::counters::{Counters, Totals};
+use super::handle::{Basis, Header, Outcome};
+use super::mmsg::{Batch, Local, dropped, prepare, send_one, takes_local};
 use super::{BindError, Shared, bind_error, header_rcode, open};
 
 /// Datagrams per system call.
@@ -22,9 +24,17 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 const RECEIVE_BUFFER_OCTETS: usize = 1 << 20;
 
 /// A bound socket and where it is bound.
+#[derive(Clone)]
 pub(super) struct UdpListener {
     socket: Arc<UdpSocket>,
     pub(super) address: SocketAddr,
+}
+
+impl UdpListener {
+    /// Datagrams that the kernel dropped because no worker took them in time.
+    pub(super) fn overflowed(&self) -> u64 {
+        dropped(self.socket.as_fd()).unwrap_or_default()
+    }
 }
 
 pub(super) fn bind(address: SocketAddr) -> Result<(UdpListener, SocketAddr), BindError> {
@@ -45,107 +55,155 @@ pub(super) fn bind(address: SocketAddr) -> Result<(UdpListener, SocketAddr), Bin
 
 /// Answers until the server stops.
 pub(super) fn serve(shared: &Arc<Shared>, listener: &UdpListener, counters: &Arc<Counters>) {
-    let mut batch = Batch::new(BATCH);
-    let mut responses = Vec::with_capacity(BATCH);
-    while !shared.stop.is_cancelled() {
-        if let Err(error) = batch.receive(listener.socket.as_fd()) {
-            match error.kind() {
+    let mut worker = Worker {
+        batch: Batch::new(BATCH, takes_local(&listener.address)),
+        tally: Totals::default(),
+        shared,
+        listener,
+        counters,
+    };
+    while !shared.is_stopping() {
+        match worker.batch.receive(listener.socket.as_fd()) {
+            Ok(count) => worker.answer(count),
+            Err(error) => match error.kind() {
                 std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {}
                 _ => {
                     tracing::debug!(%error, address = %listener.address, "receiving");
                     // An error that stays must not keep a core busy.
                     std::thread::sleep(Duration::from_millis(10));
                 }
-            }
-            continue;
+            },
         }
-        let snapshot = shared.served.load();
-        responses.clear();
-        for (position, datagram) in batch.datagrams().enumerate() {
-            let buffer = datagram.buffer;
-            let outcome = handle(
-                shared,
-                &snapshot,
-                buffer.as_mut_slice(),
-                datagram.len,
-                Transport::Udp,
-                counters,
-            );
-            match outcome {
-                Outcome::Nothing => {}
-                Outcome::InPlace(len) => responses.push((position, len.min(BUFFER_OCTETS))),
-                Outcome::Respond(response) => {
-                    let len = response.len().min(BUFFER_OCTETS);
+    }
+}
+
+struct Worker<'w> {
+    batch: Batch,
+    /// What was counted of this batch.
+    tally: Totals,
+    shared: &'w Arc<Shared>,
+    listener: &'w UdpListener,
+    counters: &'w Arc<Counters>,
+}
+
+impl Worker<'_> {
+    /// Answers the datagrams that were received.
+    fn answer(&mut self, count: usize) {
+        let snapshot = self.shared.served.load();
+        let rules = self.shared.rules.load();
+        let basis = Basis {
+            rules: &rules,
+            snapshot: &snapshot,
+        };
+        let mut position = 0;
+        let mut header = Header::default();
+        while position < count {
+            // One net under all of them: after a panic it goes on behind the query that caused it.
+            let answering = AssertUnwindSafe(|| {
+                while position < count {
+                    self.answer_one(basis, position, &mut header);
+                    position += 1;
+                }
+            });
+            if catch_unwind(answering).is_err() {
+                let outcome = header.after_panic(&mut self.tally);
+                self.finish(position, outcome);
+                position += 1;
+            }
+        }
+        drop((snapshot, rules));
+        // Before the responses leave: whoever has one finds it counted.
+        self.counters.take(&mut self.tally);
+        self.tally.unsent += self.batch.send(self.listener.socket.as_fd()) as u64;
+    }
+
+    fn answer_one(&mut self, basis: Basis<'_>, position: usize, header: &mut Header) {
+        let Some((buffer, len)) = self.batch.datagram(position) else {
+            return;
+        };
+        *header = Header::of(buffer, len);
+        let outcome = basis.answer(buffer, len, Transport::Udp, &mut self.tally);
+        self.finish(position, outcome);
+    }
+
+    fn finish(&mut self, position: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::InPlace(len) => self.batch.queue(position, len),
+            Outcome::Respond(response) => {
+                if let Some((buffer, _)) = self.batch.datagram(position) {
                     for (slot, octet) in buffer.iter_mut().zip(&response) {
                         *slot = *octet;
                     }
-                    responses.push((position, len));
-                }
-                Outcome::Forward => {
-                    let message = buffer.get(..datagram.len).unwrap_or_default();
-                    forward(
-                        shared,
-                        listener,
-                        message,
-                        datagram.peer,
-                        datagram.local,
-                        counters,
-                    );
+                    self.batch.queue(position, response.len());
                 }
             }
+            Outcome::Forward => self.forward(position),
         }
-        drop(snapshot);
-        let sent = batch.respond(listener.socket.as_fd(), &responses);
-        counters.unsent((responses.len() - sent) as u64);
     }
-}
 
-/// Has a task on tokio ask the upstreams and send the response; beyond the bound of the forwarder
-/// the client is told at once, so that it goes to its next server without waiting.
-fn forward(
-    shared: &Arc<Shared>,
-    listener: &UdpListener,
-    message: &[u8],
-    peer: SocketAddr,
-    local: Option<Local>,
-    counters: &Arc<Counters>,
-) {
-    let rules = shared.rules.load();
-    let message = message.to_vec();
-    let socket = Arc::clone(&listener.socket);
-    let counters = Arc::clone(counters);
-    let policy = rules.policy;
-    match rules.forwarder.as_ref().map(|one| (one, one.admit())) {
-        Some((forwarder, Permit::Granted(permit))) => {
-            counters.forwarded();
-            let forwarder = Arc::clone(forwarder);
-            let task = async move {
-                let response = forwarder
-                    .forward(&message, Transport::Udp, &policy, permit)
-                    .await;
-                finish(&socket, &response, peer, local, &counters);
-            };
-            shared.tasks.spawn_on(task, &shared.runtime);
-        }
-        // Without room, or by rules that stopped forwarding a moment ago.
-        _ => {
-            counters.shed();
-            if let Some(response) = crate::forwarder::servfail(&message, Transport::Udp, &policy) {
-                finish(&socket, &response, peer, local, &counters);
+    /// Has a task on tokio ask the upstreams and send the response; beyond the bound of the
+    /// forwarder the client is told at once, so that it goes to its next server without waiting.
+    fn forward(&mut self, position: usize) {
+        let local = self.batch.local(position);
+        let Some(peer) = self.batch.peer(position) else {
+            return;
+        };
+        let Some((buffer, len)) = self.batch.datagram(position) else {
+            return;
+        };
+        let message = buffer.get(..len).unwrap_or_default();
+        let rules = self.shared.rules.load();
+        let policy = rules.policy;
+        match rules.forwarder.as_ref().map(|one| (one, one.admit())) {
+            Some((forwarder, Permit::Granted(permit))) => {
+                self.tally.forwarded += 1;
+                let forwarder = Arc::clone(forwarder);
+                let reply = Reply {
+                    socket: Arc::clone(&self.listener.socket),
+                    counters: Arc::clone(self.counters),
+                    peer,
+                    local,
+                };
+                let message = message.to_vec();
+                let task = async move {
+                    let response = forwarder
+                        .forward(&message, Transport::Udp, &policy, permit)
+                        .await;
+                    reply.send(&response);
+                };
+                self.shared.tasks.spawn_on(task, &self.shared.runtime);
+            }
+            // Without room, or by rules that stopped forwarding a moment ago.
+            _ => {
+                self.tally.shed += 1;
+                let response = crate::forwarder::servfail(message, Transport::Udp, &policy);
+                if let Some(response) = response {
+                    let rcode = header_rcode(&response);
+                    self.tally.response(response.len(), rcode);
+                    self.finish(position, Outcome::Respond(response));
+                }
             }
         }
     }
 }
 
-fn finish(
-    socket: &UdpSocket,
-    response: &[u8],
+/// What it takes to respond after the batch is gone.
+struct Reply {
+    socket: Arc<UdpSocket>,
+    counters: Arc<Counters>,
     peer: SocketAddr,
     local: Option<Local>,
-    counters: &Counters,
-) {
-    counters.response(response.len(), header_rcode(response));
-    if !send_one(socket.as_fd(), response, peer, local) {
-        counters.unsent(1);
+}
+
+impl Reply {
+    fn send(&self, response: &[u8]) {
+        let mut tally = Totals::default();
+        tally.response(response.len(), header_rcode(response));
+        self.counters.take(&mut tally);
+        if !send_one(self.socket.as_fd(), response, self.peer, self.local) {
+            tally.unsent += 1;
+            self.counters.take(&mut tally);
+        }
     }
 }
