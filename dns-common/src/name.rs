@@ -95,12 +95,15 @@ pub const fn words(octets: u32) -> u32 {
 #[must_use]
 pub fn hash(seed: u64, wire: &[u8]) -> u64 {
     let mut hasher = Hasher::new(seed);
-    for chunk in wire.chunks(WORD as usize) {
-        let mut octets = [0u8; WORD as usize];
-        for (to, from) in octets.iter_mut().zip(chunk) {
-            *to = *from;
-        }
-        hasher.push(u64::from_le_bytes(octets));
+    let (whole, rest) = wire.as_chunks();
+    for octets in whole {
+        hasher.push(u64::from_le_bytes(*octets));
+    }
+    if !rest.is_empty() {
+        let octets = (0u32..).zip(rest);
+        hasher.push(octets.fold(0, |word, (at, &octet)| {
+            word | u64::from(octet).wrapping_shl(at.wrapping_mul(8))
+        }));
     }
     hasher.finish()
 }

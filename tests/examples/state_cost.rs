@@ -1,25 +1,27 @@
-//! What one refresh costs from the body to the zone content: processor time of the best of several
-//! runs, and
-//! peak memory over what the program has when idle.
+//! What one refresh costs from the body to the kernel's maps: processor time of the best of several
+//! runs, and peak memory over what the program has when idle. Without root the maps are left out.
 //!
-//! `cargo run --release -p tests --example state_cost -- [TASKS] [AGENTS]`
+//! `cargo run --release -p tests --example state_cost -- [TASKS] [AGENTS] [RUNS]`
 
-use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dns_userspace::answers::encode::BlobEncoder;
 use dns_userspace::config::{Surroundings, check_text};
 use dns_userspace::records::{build, to_zone};
-use dns_userspace::zones::{Name, Rrset};
+use dns_userspace::zones::{Diff, Editor, Snapshot};
 use dns_userspace::{commands, mesos};
 use tests::cluster_state::cluster_state;
+use tests::kernel;
+use tests::measure::{Memory, cpu_time, map_octets};
 
-/// Runs of which the best counts.
-const RUNS: usize = 15;
+const SEED: u64 = 0x0123_4567_89ab_cdef;
+const STEPS: [&str; 5] = ["parse", "records", "zone content", "zones", "maps"];
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let tasks = arguments.next().map_or(Ok(5006), |text| text.parse())?;
-    let agents = arguments.next().map_or(Ok(200), |text| text.parse())?;
+    let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
+    let (tasks, agents, runs) = (number(5006)?, number(200)?, number(15)?);
     let body = cluster_state(tasks, agents);
     let text = br#"{"masters":["10.0.0.1:5050"],"listener":"10.0.0.53"}"#;
     let checked = check_text(text, "config.json".as_ref(), &Surroundings::default());
@@ -29,64 +31,65 @@ fn main() -> anyhow::Result<()> {
     let settings = config.record_settings(&[]);
     let resolve = &commands::records::hosts_file;
 
-    let idle = peak_kilobytes()?;
-    let mut best = [Duration::MAX; 3];
-    let mut counts = (0, 0);
-    for run in 0..RUNS {
-        let start = cpu_time();
-        let (state, _) = mesos::parse(&body)?;
-        let parsed = cpu_time();
-        let set = build(&state, &config.masters, &settings, resolve);
-        let built = cpu_time();
+    let mut best = [Duration::MAX; STEPS.len()];
+    let mut counts = [0; 4];
+    for run in 0..runs {
+        let mut kernel = kernel::load(SEED, config.xdp.max_names);
+        if let (Err(error), 0) = (&kernel, run) {
+            println!("without maps: {error:#}");
+        }
         let zone = to_zone::zone(&settings, true)?;
-        let content: Vec<(Name, Rrset)> = to_zone::zone_content(&set, &settings, &zone.apex).rrsets;
-        let done = cpu_time();
-        counts = (set.len(), content.len());
-        let steps = [parsed - start, built - parsed, done - built];
-        for (best, step) in best.iter_mut().zip(steps) {
-            *best = (*best).min(step);
+        let apex = zone.apex.clone();
+        let mut editor = Editor::new(SEED, vec![zone], Arc::new(BlobEncoder), 1)?;
+        if let Ok(kernel) = &mut kernel {
+            let empty = Snapshot::empty(SEED);
+            kernel.publish(editor.snapshot(), &Diff::between(&empty, editor.snapshot()))?;
+        }
+        let idle = Memory::now()?;
+        let mut times = vec![cpu_time()];
+        let (state, _) = mesos::parse(&body)?;
+        times.push(cpu_time());
+        let set = build(&state, &config.masters, &settings, resolve);
+        times.push(cpu_time());
+        let content = to_zone::zone_content(&set, &settings, &apex).rrsets;
+        counts = [set.len(), content.len(), 0, 0];
+        times.push(cpu_time());
+        editor.replace(&apex, content)?;
+        let diff = editor.commit(2);
+        times.push(cpu_time());
+        if let Ok(kernel) = &mut kernel {
+            kernel.publish(editor.snapshot(), &diff)?;
+        }
+        times.push(cpu_time());
+        counts[2] = editor.snapshot().len();
+        counts[3] = usize::try_from(map_octets()?)?;
+        for (best, pair) in best.iter_mut().zip(times.windows(2)) {
+            if let [start, end] = pair {
+                *best = (*best).min(*end - *start);
+            }
         }
         if run == 0 {
+            let now = Memory::now()?;
             println!(
-                "peak over idle, one refresh: {} kB",
-                peak_kilobytes()? - idle
+                "over idle, one refresh: peak {} kB, afterwards {} kB",
+                now.peak.saturating_sub(idle.resident) / 1024,
+                now.own.saturating_sub(idle.own) / 1024
             );
         }
     }
+    let [records, rrsets, names, maps] = counts;
     println!(
-        "{tasks} tasks, {} bytes, {} records, {} RRsets",
+        "{tasks} tasks, {} bytes, {records} records, {rrsets} RRsets, {names} names, maps of {} kB",
         body.len(),
-        counts.0,
-        counts.1
+        maps / 1024
     );
-    for (what, time) in ["parse", "records", "zone content"].iter().zip(best) {
-        println!("{what}: {:.1} ms", time.as_secs_f64() * 1e3);
+    for (what, time) in STEPS.iter().zip(best) {
+        println!("{what}: {:.1} ms", milliseconds(time));
     }
-    println!(
-        "all: {:.1} ms",
-        best.iter().sum::<Duration>().as_secs_f64() * 1e3
-    );
+    println!("all: {:.1} ms", milliseconds(best.iter().sum()));
     Ok(())
 }
 
-/// The most memory this process has had resident so far.
-fn peak_kilobytes() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.unwrap_or_default().parse()?)
-}
-
-/// The processor time that this thread has had.
-fn cpu_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: the pointer is to a place for the structure, which the call fills; zeros are a valid
-    // value of it, should the call fail.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::from_secs(seconds)
-        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

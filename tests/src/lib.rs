@@ -11,6 +11,8 @@ pub mod fake_master;
 pub mod frame;
 pub mod generate;
 pub mod how_to;
+pub mod kernel;
+pub mod measure;
 pub mod name_server;
 pub mod network;
 pub mod port;

@@ -5,10 +5,10 @@ use dns_common::blob::{self, Entry, Head, entry_flags, flags};
 use dns_common::wire;
 
 use super::message::{Layout, lay_out};
-use super::query::Query;
+use super::query::{HEADER_OCTETS, Query};
 use super::resolve::{Rcode, resolve};
 use crate::zones::node::Encoder;
-use crate::zones::{Node, Rrset, Rtype, Snapshot, Zone};
+use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
 
 /// Encodes nodes as blobs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -171,7 +171,10 @@ fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>>
     if listed().count() > blob::MAX_ENTRIES as usize {
         return None;
     }
-    let mut octets = Vec::with_capacity(at);
+    let bodies: usize = listed()
+        .map(|one| 2 * one.starts.len() + one.body.len())
+        .sum();
+    let mut octets = Vec::with_capacity((at + bodies).next_multiple_of(8));
     octets.extend_from_slice(&head.get().to_le_bytes());
     octets.extend_from_slice(owner);
     octets.resize(usize::try_from(head.first_at()).ok()?, 0);
@@ -205,15 +208,84 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
     if is_alias {
         rtypes.extend([Rtype::A, Rtype::AAAA]);
     }
+    let finished = |rtype| match node.rrset(rtype).filter(|one| stands_alone(node, one)) {
+        Some(rrset) => finish_alone(node, rrset),
+        None => finish(snapshot, node, rtype),
+    };
     let mut answers: Vec<Finished> = rtypes
         .into_iter()
-        .map(|rtype| finish(snapshot, node, rtype).unwrap_or_else(|| Finished::unfit(rtype)))
+        .map(|rtype| finished(rtype).unwrap_or_else(|| Finished::unfit(rtype)))
         .collect();
     if is_alias {
         // An alias has an answer to every type; where it leads is for `resolve` to find.
         answers.push(Finished::unfit(Rtype(blob::ANY_OTHER_TYPE)));
     }
     answers
+}
+
+/// Whether an RRset is all that [`resolve`] has to say to its type: nothing goes with its data, and
+/// the name is looked up as it is asked, without stars taken out of it.
+fn stands_alone(node: &Node, rrset: &Rrset) -> bool {
+    let is_address = [Rtype::A, Rtype::AAAA].contains(&rrset.rtype());
+    is_address && !node.owner().wire().contains(&b'*')
+}
+
+/// What [`finish`] gives for such an RRset, without the detour: most names have one address, and
+/// there may be a million of them.
+fn finish_alone(node: &Node, rrset: &Rrset) -> Option<Finished> {
+    const POINTER_TO_QUESTION: [u8; 2] = [0xc0, 12];
+    let owner = match node.owner().wire() {
+        // The root is shorter than a pointer.
+        root @ [0] => root,
+        _ => &POINTER_TO_QUESTION,
+    };
+    let data = rrset.data();
+    let is_ipv4 = rrset.rtype() == Rtype::A;
+    let stride = owner.len() + 10 + if is_ipv4 { 4 } else { 16 };
+    let turning = stride.checked_mul(data.len())?;
+    let before = HEADER_OCTETS + node.owner().wire().len() + 4;
+    if before + turning > wire::MAX_UDP_OCTETS as usize {
+        return None;
+    }
+    let copies = if data.len() > 1 { 2 } else { 1 };
+    let mut body = Vec::with_capacity(turning * copies);
+    for one in data {
+        body.extend_from_slice(owner);
+        body.extend_from_slice(&rrset.rtype().0.to_be_bytes());
+        body.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
+        body.extend_from_slice(&rrset.ttl().to_be_bytes());
+        match one {
+            Rdata::A(ip) => {
+                body.extend_from_slice(&[0, 4]);
+                body.extend_from_slice(&ip.octets());
+            }
+            Rdata::Aaaa(ip) => {
+                body.extend_from_slice(&[0, 16]);
+                body.extend_from_slice(&ip.octets());
+            }
+            _ => return None,
+        }
+    }
+    if copies > 1 {
+        body.extend_from_within(..);
+    }
+    let entry = Entry {
+        rtype: rrset.rtype().0,
+        answers: u8::try_from(data.len()).ok()?,
+        rotating: u8::try_from(data.len()).ok()?,
+        rotating_octets: u16::try_from(turning).ok()?,
+        stride: if data.len() > 1 {
+            u8::try_from(stride).ok()?
+        } else {
+            0
+        },
+        ..Entry::default()
+    };
+    Some(Finished {
+        entry,
+        starts: Vec::new(),
+        body,
+    })
 }
 
 /// The answer to a question for `rtype`, if it changes only when the node or the addresses of a

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
+use crate::zones::hash::OwnerHasher;
 use crate::zones::{Name, Rdata, Rrset, Rtype};
 
 use super::edns::{EXTENDED_ERROR_OCTETS, ExtendedError, option};
@@ -17,6 +19,12 @@ const RA: u16 = 1 << 7;
 const OPT_OCTETS: usize = 11;
 /// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
 const POINTER_LIMIT: usize = 1 << 14;
+
+/// Most messages are no larger.
+const USUAL_OCTETS: usize = 256;
+
+/// Key of the hash by which suffixes are found; names are chosen by tenants.
+static SEED: LazyLock<u64> = LazyLock::new(rand::random);
 
 /// The bounds of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +173,7 @@ struct Writer<'r> {
     edns_size: u16,
     counts: [u16; 3],
     /// Where a name that ends in this suffix can point to.
-    offsets: HashMap<&'r [u8], u16>,
+    offsets: HashMap<&'r [u8], u16, OwnerHasher>,
     /// What was noted since the last RRset that stays.
     noted: Vec<&'r [u8]>,
     /// Where each record starts.
@@ -181,7 +189,8 @@ impl<'r> Writer<'r> {
                 reserved += EXTENDED_ERROR_OCTETS;
             }
         }
-        let mut out = vec![0; HEADER_OCTETS];
+        let mut out = Vec::with_capacity(USUAL_OCTETS);
+        out.extend_from_slice(&[0; HEADER_OCTETS]);
         out.extend_from_slice(query.question);
         let mut writer = Self {
             out,
@@ -189,7 +198,7 @@ impl<'r> Writer<'r> {
             splits_rrsets: !size.sets_truncate_bit,
             edns_size: size.edns_size,
             counts: [0; 3],
-            offsets: HashMap::new(),
+            offsets: HashMap::with_hasher(OwnerHasher::new(*SEED)),
             noted: Vec::new(),
             starts: Vec::new(),
         };

@@ -74,19 +74,14 @@ impl Diff {
             .map(|node| node.owner())
     }
 
-    /// Compares two snapshots of any origin, as after a reload that made another editor. Shards
-    /// that both share are skipped. Zones are matched by apex for the serials.
+    /// Compares two snapshots of one seed, as after a reload that made another editor. What both
+    /// share is skipped. Zones are matched by apex for the serials.
     #[must_use]
     pub fn between(before: &Snapshot, after: &Snapshot) -> Self {
         let mut diff = Self::default();
-        for node in after.table.nodes_not_shared_with(&before.table) {
-            diff.note(before.node(node.owner()), Some(node));
-        }
-        for node in before.table.nodes_not_shared_with(&after.table) {
-            if after.node(node.owner()).is_none() {
-                diff.note(Some(node), None);
-            }
-        }
+        after
+            .table
+            .differences(&before.table, |before, after| diff.note(before, after));
         for (index, zone) in (0u8..).zip(after.zones()) {
             let older = before.zones().iter().find(|one| one.apex == zone.apex);
             if let Some(older) = older.filter(|one| one.soa.serial != zone.soa.serial) {

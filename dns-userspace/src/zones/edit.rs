@@ -1,7 +1,7 @@
 //! The one writer: takes content, whole zones or single names, and gives out the next snapshot
 //! with the difference to the last.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::diff::SerialStep;
@@ -36,7 +36,28 @@ pub enum EditError {
     OutsideZones(Name),
 }
 
-type Touched = HashMap<Name, Option<Arc<Node>>, OwnerHasher>;
+/// An RRset to be put, with the hash of its owner.
+struct Given {
+    hash: u64,
+    owner: Name,
+    rrset: Rrset,
+}
+
+/// A set of zones.
+#[derive(Clone, Copy, Default)]
+struct ZoneSet(u64);
+
+const _: () = assert!(MAX_ZONES <= u64::BITS as usize);
+
+impl ZoneSet {
+    const fn insert(&mut self, zone: ZoneIndex) {
+        self.0 |= 1 << zone.0;
+    }
+
+    const fn has(self, zone: ZoneIndex) -> bool {
+        self.0 >> zone.0 & 1 == 1
+    }
+}
 
 /// Holds the content of all zones and brings it forward, change by change.
 ///
@@ -55,8 +76,6 @@ pub struct Editor {
     /// How many nodes are cuts; most often none, and then nothing is hidden.
     cuts: usize,
     table: Table,
-    /// The nodes that changes since the last commit began with.
-    touched: Touched,
     zones_touched: bool,
     snapshot: Arc<Snapshot>,
 }
@@ -84,8 +103,7 @@ impl Editor {
             referrers: HashMap::with_hasher(OwnerHasher::new(seed)),
             cuts: 0,
             zones: Vec::with_capacity(zones.len()),
-            table: Table::new(),
-            touched: HashMap::with_hasher(OwnerHasher::new(seed)),
+            table: Table::default(),
             zones_touched: true,
             snapshot: Arc::new(Snapshot::empty(seed)),
         };
@@ -169,26 +187,30 @@ impl Editor {
         content: Vec<(Name, Rrset)>,
     ) -> Result<usize, EditError> {
         let zone = self.index_of(apex)?;
-        let given = content.len();
-        let mut sorted: Vec<(u64, Name, Rrset)> = Vec::with_capacity(given);
-        for (name, rrset) in content {
-            if self.zone_of(&name) == Some(zone) {
-                sorted.push((owner_hash(self.seed, name.wire()), name, rrset));
-            }
-        }
-        let outside = given - sorted.len();
-        // In the table's own order, so that one walk of each finds what differs.
-        sorted.sort_unstable_by(|a, b| (a.0, a.1.wire()).cmp(&(b.0, b.1.wire())));
-        for gone in self.not_in(zone, &sorted) {
+        let count = content.len();
+        let mut given: Vec<Given> = content
+            .into_iter()
+            .filter(|(owner, _)| self.zone_of(owner) == Some(zone))
+            .map(|(owner, rrset)| Given {
+                hash: owner_hash(self.seed, owner.wire()),
+                owner,
+                rrset,
+            })
+            .collect();
+        let outside = count - given.len();
+        // In the table's own order, so that one walk of each finds what differs, and what is
+        // written next to each other lies next to each other.
+        given.sort_unstable_by(|a, b| (a.hash, a.owner.wire()).cmp(&(b.hash, b.owner.wire())));
+        for gone in self.not_in(zone, &given) {
             self.put(zone, &gone, Vec::new());
         }
-        let mut rest = sorted.into_iter().peekable();
-        while let Some((hash, name, rrset)) = rest.next() {
+        let mut rest = given.into_iter().peekable();
+        while let Some(Given { hash, owner, rrset }) = rest.next() {
             let mut rrsets = vec![rrset];
-            while let Some((_, _, more)) = rest.next_if(|next| next.0 == hash && next.1 == name) {
-                rrsets.push(more);
+            while let Some(more) = rest.next_if(|next| next.hash == hash && next.owner == owner) {
+                rrsets.push(more.rrset);
             }
-            self.put(zone, &name, rrsets);
+            self.put(zone, &owner, rrsets);
         }
         self.set_complete(zone, true);
         Ok(outside)
@@ -259,43 +281,45 @@ impl Editor {
     /// nodes encoded, and makes the next snapshot. Without a difference the snapshot stays the
     /// same one. `now` is the unix time in seconds.
     pub fn commit(&mut self, now: u32) -> Diff {
+        let before = Arc::clone(&self.snapshot);
         let mut diff = Diff::default();
-        let mut apexes: HashMap<ZoneIndex, Arc<Node>> = HashMap::new();
-        let mut zones = BTreeSet::new();
-        let mut fresh = BTreeSet::new();
-        for (name, before) in self.take_touched() {
-            let after = self.node(&name).cloned();
-            let Some(node) = after.as_ref().or(before.as_ref()) else {
-                continue;
-            };
-            if let (Some(before), Some(after)) = (&before, &after)
+        let (mut touched, mut fresh) = (ZoneSet::default(), ZoneSet::default());
+        let mut undone = Vec::new();
+        self.table.differences(&before.table, |before, after| {
+            if let (Some(before), Some(after)) = (before, after)
                 && before.says_the_same(after)
             {
                 // The node from before has its blob already.
-                let hash = owner_hash(self.seed, name.wire());
-                self.table.insert(hash, Arc::clone(before));
+                undone.push(Arc::clone(before));
+                return;
+            }
+            let Some(node) = after.or(before) else {
+                return;
+            };
+            touched.insert(node.zone());
+            if before.is_some_and(|before| before.is_apex()) {
+                // Noted below, when it has its serial.
+                return;
+            }
+            if node.is_apex() {
+                // A zone begins with the serial it was given.
+                fresh.insert(node.zone());
+            }
+            diff.note(before, after);
+        });
+        for node in undone {
+            let hash = owner_hash(self.seed, node.owner().wire());
+            self.table.insert(hash, node);
+        }
+        for zone in self.indices() {
+            if !touched.has(zone) || fresh.has(zone) {
                 continue;
             }
-            zones.insert(node.zone());
-            match before {
-                Some(before) if before.is_apex() => {
-                    apexes.insert(before.zone(), before);
-                }
-                None if node.is_apex() => {
-                    // A zone begins with the serial it was given.
-                    fresh.insert(node.zone());
-                    diff.note(None, after.as_ref());
-                }
-                before => diff.note(before.as_ref(), after.as_ref()),
-            }
-        }
-        for zone in zones.difference(&fresh).copied() {
             let Some(apex) = self.zone(zone).map(|zone| zone.apex.clone()) else {
                 continue;
             };
-            let before = apexes.remove(&zone).or_else(|| self.node(&apex).cloned());
             diff.serials.extend(self.advance_serial(zone, now));
-            diff.note(before.as_ref(), self.node(&apex));
+            diff.note(before.node(&apex), self.node(&apex));
         }
         diff.renewed = self.renew_referrers(&diff);
         if !diff.is_empty() || self.zones_touched {
@@ -307,14 +331,8 @@ impl Editor {
         diff
     }
 
-    fn take_touched(&mut self) -> Touched {
-        let empty = HashMap::with_hasher(OwnerHasher::new(self.seed));
-        std::mem::replace(&mut self.touched, empty)
-    }
-
     fn publish(&mut self) {
         self.zones_touched = false;
-        self.touched.clear();
         self.snapshot = Arc::new(Snapshot {
             seed: self.seed,
             zones: self.zones.clone(),
@@ -355,18 +373,23 @@ impl Editor {
             .get(owner_hash(self.seed, name.wire()), name.wire())
     }
 
-    /// The names with content in `zone` that `sorted` does not speak of.
-    fn not_in(&self, zone: ZoneIndex, sorted: &[(u64, Name, Rrset)]) -> Vec<Name> {
-        let mut rest = sorted;
+    /// The names with content in `zone` that `given`, in the table's order, does not speak of.
+    fn not_in(&self, zone: ZoneIndex, given: &[Given]) -> Vec<Name> {
+        let mut rest = given.iter().peekable();
         let mut gone = Vec::new();
         for (hash, node) in self.table.entries() {
             if node.zone() != zone || node.is_empty_non_terminal() {
                 continue;
             }
-            let before = rest.iter().take_while(|one| one.0 < hash).count();
-            rest = rest.get(before..).unwrap_or_default();
-            let mut equal = rest.iter().take_while(|one| one.0 == hash);
-            if !equal.any(|one| one.1 == *node.owner()) {
+            let key = (hash, node.owner().wire());
+            while rest
+                .next_if(|one| (one.hash, one.owner.wire()) < key)
+                .is_some()
+            {}
+            if rest
+                .peek()
+                .is_none_or(|one| (one.hash, one.owner.wire()) != key)
+            {
                 gone.push(node.owner().clone());
             }
         }
@@ -409,21 +432,20 @@ impl Editor {
             return;
         }
         if rrsets.is_empty() && !self.children.contains_key(name) {
-            if before.is_some() {
-                self.remove(name, before.as_ref());
+            if let Some(before) = before {
+                self.remove(&before);
                 self.disown(name);
-                self.hide_or_show_below(zone, name, before.as_deref());
+                self.hide_or_show_below(zone, name, before.is_cut(), false);
             }
             return;
         }
-        if name.labels().any(|label| label == b"*") {
+        if name.has_star_label() {
             self.note_wildcard(zone);
         }
         if before.is_none() {
             self.adopt(zone, name);
         }
-        self.write(zone, name, rrsets, false, before.as_ref());
-        self.hide_or_show_below(zone, name, before.as_deref());
+        self.write(zone, name, rrsets, false, before.as_deref());
     }
 
     fn note_wildcard(&mut self, index: ZoneIndex) {
@@ -452,8 +474,7 @@ impl Editor {
         {
             return;
         }
-        self.write(index, &zone.apex, rrsets, true, before.as_ref());
-        self.hide_or_show_below(index, &zone.apex, before.as_deref());
+        self.write(index, &zone.apex, rrsets, true, before.as_deref());
     }
 
     fn write(
@@ -462,31 +483,31 @@ impl Editor {
         name: &Name,
         rrsets: Box<[Rrset]>,
         apex: bool,
-        before: Option<&Arc<Node>>,
+        before: Option<&Node>,
     ) {
         // The owner in the node and in the maps is one allocation.
         let owner = before.map_or(name, |node| node.owner()).clone();
         let occluded = !apex && self.is_below_cut(name);
-        self.note(&owner, before);
-        self.refer(before.map(|node| node.rrsets()), &rrsets, &owner);
+        self.refer(before.map_or(&[], Node::rrsets), &rrsets, &owner);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
-        self.cuts += usize::from(node.is_cut());
-        self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
+        let (was_cut, is_cut) = (before.is_some_and(Node::is_cut), node.is_cut());
+        self.cuts += usize::from(is_cut);
+        self.cuts -= usize::from(was_cut);
         let hash = owner_hash(self.seed, name.wire());
         self.table.insert(hash, Arc::new(node));
+        self.hide_or_show_below(zone, name, was_cut, is_cut);
     }
 
-    fn remove(&mut self, name: &Name, before: Option<&Arc<Node>>) {
-        self.note(name, before);
-        self.refer(before.map(|node| node.rrsets()), &[], name);
-        self.cuts -= usize::from(before.is_some_and(|node| node.is_cut()));
-        let hash = owner_hash(self.seed, name.wire());
-        self.table.remove(hash, name.wire());
+    fn remove(&mut self, node: &Node) {
+        self.refer(node.rrsets(), &[], node.owner());
+        self.cuts -= usize::from(node.is_cut());
+        let wire = node.owner().wire();
+        self.table.remove(owner_hash(self.seed, wire), wire);
     }
 
     /// Brings the referrers up to date with the records of `owner`.
-    fn refer(&mut self, before: Option<&[Rrset]>, after: &[Rrset], owner: &Name) {
-        for target in before.into_iter().flat_map(targets) {
+    fn refer(&mut self, before: &[Rrset], after: &[Rrset], owner: &Name) {
+        for target in targets(before) {
             if let Some(owners) = self.referrers.get_mut(target) {
                 owners.retain(|one| one != owner);
                 if owners.is_empty() {
@@ -495,7 +516,8 @@ impl Editor {
             }
         }
         for target in targets(after) {
-            let owners = self.referrers.entry(target.clone()).or_default();
+            let owners = self.referrers.entry(target.clone());
+            let owners = owners.or_insert_with(|| Vec::with_capacity(1));
             if !owners.contains(owner) {
                 owners.push(owner.clone());
             }
@@ -522,12 +544,6 @@ impl Editor {
             self.table.insert(hash, Arc::clone(node));
         }
         renewed
-    }
-
-    fn note(&mut self, name: &Name, before: Option<&Arc<Node>>) {
-        self.touched
-            .entry(name.clone())
-            .or_insert_with(|| before.cloned());
     }
 
     fn is_below_cut(&self, name: &Name) -> bool {
@@ -583,15 +599,13 @@ impl Editor {
             if !node.is_empty_non_terminal() {
                 return;
             }
-            self.remove(node.owner(), Some(&node));
+            self.remove(&node);
         }
     }
 
     /// Rewrites the names below `name` when it became or ceased to be a cut. Walks the whole table,
     /// which is fine since cuts come from the operator and not from tasks.
-    fn hide_or_show_below(&mut self, zone: ZoneIndex, name: &Name, before: Option<&Node>) {
-        let was_cut = before.is_some_and(Node::is_cut);
-        let is_cut = self.node(name).is_some_and(|node| node.is_cut());
+    fn hide_or_show_below(&mut self, zone: ZoneIndex, name: &Name, was_cut: bool, is_cut: bool) {
         if was_cut == is_cut {
             return;
         }

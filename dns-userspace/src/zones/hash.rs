@@ -11,12 +11,12 @@ pub fn owner_hash(seed: u64, wire: &[u8]) -> u64 {
     dns_common::name::hash(seed, wire)
 }
 
-/// The same hash for the editor's own maps; `HashMap`'s default is slower and no safer here.
+/// The same hash for maps by name or part of one; `HashMap`'s default is slower and no safer here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OwnerHasher(u64);
+pub(crate) struct OwnerHasher(u64);
 
 impl OwnerHasher {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 }

@@ -162,6 +162,9 @@ impl Node {
 /// wins, because an address that is known serves a client better than an alias.
 pub(super) fn tidy(mut rrsets: Vec<Rrset>) -> Box<[Rrset]> {
     rrsets.retain(|one| !one.data().is_empty());
+    if rrsets.len() == 1 && rrsets.iter().all(|one| one.data().len() == 1) {
+        return rrsets.into_boxed_slice();
+    }
     rrsets.sort_by_key(Rrset::rtype);
     let mut tidied: Vec<Rrset> = Vec::with_capacity(rrsets.len());
     for one in rrsets {

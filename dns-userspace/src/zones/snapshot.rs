@@ -30,7 +30,7 @@ impl Snapshot {
             seed,
             zones: Vec::new(),
             denials: Vec::new(),
-            table: Table::new(),
+            table: Table::default(),
             generation: 0,
         }
     }
@@ -85,7 +85,7 @@ impl Snapshot {
     /// compares the name.
     #[must_use]
     pub fn blob(&self, hash: u64) -> Option<&[u8]> {
-        let node = self.table.first(hash)?;
+        let node = self.table.all(hash).next()?;
         // A name that nobody asks for: it exists, and what it says goes the slow way.
         Some(node.blob().unwrap_or(&[0; 16]))
     }
