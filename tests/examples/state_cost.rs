@@ -11,7 +11,7 @@ use dns_userspace::config::{Surroundings, check_text};
 use dns_userspace::records::{build, to_zone};
 use dns_userspace::zones::{Diff, Editor, Snapshot};
 use dns_userspace::{commands, mesos};
-use tests::cluster_state::cluster_state;
+use testbed::cluster_state::cluster_state;
 use tests::kernel;
 use tests::measure::{Memory, cpu_time, map_octets};
 

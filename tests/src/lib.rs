@@ -4,7 +4,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 pub mod cable;
-pub mod cluster_state;
 pub mod daemon;
 pub mod dig;
 pub mod fake_master;

@@ -77,3 +77,14 @@ fn a_process_can_be_waited_for_and_ends_with_its_value() {
         .unwrap_err();
     assert!(error.to_string().contains("ready"), "{error}");
 }
+
+#[test]
+fn the_document_of_a_made_up_cluster_is_read_without_a_defect() {
+    let body = testbed::cluster_state::cluster_state(1000, 50);
+    let (state, defects) = dns_userspace::mesos::parse(&body).unwrap();
+    assert!(defects.is_empty(), "{defects}");
+    assert_eq!(state.agents.len(), 50);
+    let running: usize = state.frameworks.iter().map(|one| one.tasks.len()).sum();
+    assert_eq!(running, 870);
+    assert!((900..1300).contains(&(body.len() / 1000)), "{}", body.len());
+}

@@ -79,13 +79,24 @@ pub(crate) const FOR_TEST: &[Program] = &[
 /// What the measurements use.
 pub(crate) const FOR_BENCH: &[Program] = &[
     program("bpftool", "bpftool", "no program time"),
+    program("dnsdist", "dnsdist", "no comparison with dnsdist"),
+    program("dnsperf", "dnsperf", "no bench"),
     program("ip", "iproute2", "no bench"),
+    program("knotd", "knot", "no comparison with Knot DNS"),
     program("kxdpgun", "knot-dnsutils", "no bench"),
+    program("named", "bind9", "no comparison with BIND"),
     program("nsd", "nsd", "no comparison with NSD"),
+    program("unbound", "unbound", "no comparison with Unbound"),
 ];
 
 /// Packages that would start a server on port 53, with their services.
-const SERVERS: &[(&str, &str)] = &[("bind9", "named"), ("nsd", "nsd"), ("unbound", "unbound")];
+const SERVERS: &[(&str, &str)] = &[
+    ("bind9", "named"),
+    ("dnsdist", "dnsdist"),
+    ("knot", "knot"),
+    ("nsd", "nsd"),
+    ("unbound", "unbound"),
+];
 
 impl Program {
     fn is_there(self) -> bool {

@@ -5,30 +5,34 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use testbed::netns::Netns;
 
-use super::inside;
+use super::{inside, zone::Workload};
 
 /// What kxdpgun counted in one run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Replies {
     pub(super) per_second: f64,
     /// Replies in all.
-    total: u64,
+    pub(super) total: u64,
     /// Replies with response code NOERROR.
     no_error: u64,
+    /// Replies with response code NXDOMAIN.
+    name_error: u64,
 }
 
 impl Replies {
-    /// The share of replies with response code NOERROR. Below one, something else was measured
-    /// than answers.
-    pub(super) fn answered(&self) -> f64 {
+    /// The share of replies with a response code that the load asks for. Below one, something else
+    /// was measured than answers.
+    pub(super) fn right(&self, workload: Workload) -> f64 {
+        let (no_error, name_error) = workload.expects();
+        let right = u64::from(no_error) * self.no_error + u64::from(name_error) * self.name_error;
         if self.total == 0 {
             return 0.0;
         }
-        self.no_error as f64 / self.total as f64
+        right as f64 / self.total as f64
     }
 }
 
-/// Sends the queries of a file, over and over.
+/// Sends the queries of a file, over and over, at most `rate` a second.
 ///
 /// # Errors
 ///
@@ -64,15 +68,17 @@ fn read(text: &str) -> Result<Replies> {
         .split(' ')
         .next()
         .context("no rate of replies")?;
-    let no_error = text
-        .lines()
-        .find_map(|line| line.strip_prefix("responded NOERROR:"))
-        .map_or(Ok(0), |count| count.trim().parse())
-        .context("count of NOERROR")?;
+    let responded = |code: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("responded ")?.strip_prefix(code))
+            .map_or(Ok(0), |count| count.trim_matches([':', ' ']).parse())
+            .with_context(|| format!("count of {code}"))
+    };
     Ok(Replies {
         per_second: per_second.parse().context("rate of replies")?,
         total: total.parse().context("count of replies")?,
-        no_error,
+        no_error: responded("NOERROR")?,
+        name_error: responded("NXDOMAIN")?,
     })
 }
 
@@ -98,7 +104,10 @@ duration: 3 s
         let replies = read(SUMMARY).unwrap();
         assert_eq!(replies.total, 482_768);
         assert!((replies.per_second - 160_922.0).abs() < 0.5);
-        assert!((replies.answered() - 482_700.0 / 482_768.0).abs() < 1e-9);
+        let share = |part: f64| part / 482_768.0;
+        assert!((replies.right(Workload::Hot) - share(482_700.0)).abs() < 1e-9);
+        assert!((replies.right(Workload::Nxdomain) - share(68.0)).abs() < 1e-9);
+        assert!((replies.right(Workload::Misses) - 1.0).abs() < 1e-9);
     }
 
     #[test]

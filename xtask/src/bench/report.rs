@@ -1,21 +1,41 @@
 //! Medians and ratios, as a table and as JSON.
 
-use std::{fmt::Write as _, fs, thread};
+use std::{fmt::Write as _, fs, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::subject::Kind;
+use super::{subject::Kind, zone::Workload};
 
-/// One measurement of one subject under one load.
+/// One measurement of one subject under one load. What does not apply is `None`.
+#[derive(Clone, Debug)]
 pub(super) struct Measurement {
     pub(super) subject: Kind,
-    pub(super) load: &'static str,
+    pub(super) workload: Workload,
+    pub(super) figures: Figures,
+}
+
+/// What is measured of a subject under a load.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Figures {
+    /// At saturation.
     pub(super) replies_per_second: f64,
-    /// Share of replies with NOERROR, 0 to 1.
-    pub(super) answered: f64,
+    /// Share of replies with the response code asked for, 0 to 1.
+    pub(super) right: f64,
     /// Nanoseconds per packet, where an XDP program ran.
     pub(super) program_ns: Option<f64>,
+    /// Replies for each second of processor time of the server: its processes and its program.
+    pub(super) per_processor_second: Option<f64>,
+    /// Octets of its processes and maps.
+    pub(super) memory: Option<f64>,
+    /// Microseconds at half load: median, 99 % and 99.9 %.
+    pub(super) p50: Option<f64>,
+    pub(super) p99: Option<f64>,
+    pub(super) p999: Option<f64>,
+    /// Answers per second to dnsperf.
+    pub(super) dnsperf: Option<f64>,
+    /// Microseconds that dnsperf waited, in the mean.
+    pub(super) dnsperf_latency: Option<f64>,
 }
 
 /// All measurements of a run.
@@ -25,17 +45,15 @@ pub(super) struct Report {
     missing: Vec<(Kind, String)>,
 }
 
-/// One line of the table.
-struct Row {
-    subject: Kind,
-    load: &'static str,
-    replies_per_second: f64,
-    answered: f64,
-    program_ns: Option<f64>,
+/// The medians of one subject under one load.
+pub(super) struct Row {
+    pub(super) subject: Kind,
+    pub(super) workload: Workload,
+    pub(super) figures: Figures,
     /// Replies per second as a share of the reflector's.
-    of_reflector: Option<f64>,
+    pub(super) of_reflector: Option<f64>,
     /// Replies per second as a multiple of NSD's.
-    of_nsd: Option<f64>,
+    pub(super) of_nsd: Option<f64>,
 }
 
 impl Report {
@@ -52,6 +70,13 @@ impl Report {
         self.missing.iter().any(|(missing, _)| *missing == subject)
     }
 
+    /// Subjects that could not be measured, and the first line of why.
+    pub(super) fn unmeasured(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.missing
+            .iter()
+            .map(|(kind, reason)| (*kind, reason.lines().next().unwrap_or_default()))
+    }
+
     /// Fails if something was not measured.
     pub(super) fn complete(&self) -> Result<()> {
         let missing: Vec<_> = self
@@ -63,118 +88,169 @@ impl Report {
         Ok(())
     }
 
-    fn rows(&self) -> Vec<Row> {
-        let mut loads: Vec<&'static str> = self.measurements.iter().map(|m| m.load).collect();
-        loads.sort_unstable();
-        loads.dedup();
+    /// A row for each load and subject that was measured, in their order.
+    pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for load in loads {
+        for workload in Workload::ALL {
             for subject in Kind::ALL {
-                let Some(replies_per_second) =
-                    self.median(subject, load, |m| Some(m.replies_per_second))
-                else {
-                    continue;
-                };
-                let share = |other| {
-                    let base = self.median(other, load, |m| Some(m.replies_per_second))?;
-                    (base > 0.0).then(|| replies_per_second / base)
-                };
-                rows.push(Row {
-                    subject,
-                    load,
-                    replies_per_second,
-                    answered: self
-                        .median(subject, load, |m| Some(m.answered))
-                        .unwrap_or(0.0),
-                    program_ns: self.median(subject, load, |m| m.program_ns),
-                    of_reflector: share(Kind::Reflector),
-                    of_nsd: share(Kind::Nsd),
-                });
+                if let Some(figures) = self.medians(subject, workload) {
+                    let share = |other| {
+                        let base = self.medians(other, workload)?.replies_per_second;
+                        (base > 0.0).then(|| figures.replies_per_second / base)
+                    };
+                    rows.push(Row {
+                        subject,
+                        workload,
+                        of_reflector: share(Kind::Reflector),
+                        of_nsd: share(Kind::Nsd),
+                        figures,
+                    });
+                }
             }
         }
         rows
     }
 
-    fn median(
-        &self,
-        subject: Kind,
-        load: &str,
-        value: impl Fn(&Measurement) -> Option<f64>,
-    ) -> Option<f64> {
-        let values = self
+    fn medians(&self, subject: Kind, workload: Workload) -> Option<Figures> {
+        let of: Vec<&Figures> = self
             .measurements
             .iter()
-            .filter(|m| m.subject == subject && m.load == load)
-            .filter_map(value);
-        median(values.collect())
+            .filter(|one| one.subject == subject && one.workload == workload)
+            .map(|one| &one.figures)
+            .collect();
+        let median = |value: &dyn Fn(&Figures) -> Option<f64>| {
+            median(of.iter().filter_map(|one| value(one)).collect())
+        };
+        Some(Figures {
+            replies_per_second: median(&|one| Some(one.replies_per_second))?,
+            right: median(&|one| Some(one.right))?,
+            program_ns: median(&|one| one.program_ns),
+            per_processor_second: median(&|one| one.per_processor_second),
+            memory: median(&|one| one.memory),
+            p50: median(&|one| one.p50),
+            p99: median(&|one| one.p99),
+            p999: median(&|one| one.p999),
+            dnsperf: median(&|one| one.dnsperf),
+            dnsperf_latency: median(&|one| one.dnsperf_latency),
+        })
     }
 
     /// The table for people.
-    pub(super) fn table(&self, rounds: u32, seconds: u32) -> String {
-        let mut text = format!(
-            "\n{}; medians of {rounds} rounds of {seconds} s; BPF statistics on\n\n\
-             {:<14} {:<24} {:>10} {:>9} {:>8} {:>12} {:>8}\n",
-            machine(),
-            "load",
-            "subject",
-            "replies/s",
-            "NOERROR",
-            "ns/pkt",
-            "of reflector",
-            "x NSD"
+    pub(super) fn table(&self) -> String {
+        let mut text = String::from("\n");
+        let _ = writeln!(
+            text,
+            "{}",
+            COLUMNS.map(|(name, width)| pad(name, width)).join(" ")
         );
-        let share = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
         for row in self.rows() {
-            let _ = writeln!(
-                text,
-                "{:<14} {:<24} {:>10.0} {:>8.1}% {:>8} {:>12} {:>8}",
-                row.load,
-                row.subject,
-                row.replies_per_second,
-                row.answered * 100.0,
-                row.program_ns
-                    .map_or("-".to_owned(), |ns| format!("{ns:.0}")),
-                share(row.of_reflector),
-                share(row.of_nsd),
-            );
+            let cells = row.cells();
+            let line: Vec<String> = cells
+                .iter()
+                .zip(COLUMNS)
+                .map(|(cell, (_, width))| pad(cell, width))
+                .collect();
+            let _ = writeln!(text, "{}", line.join(" "));
         }
-        for (subject, reason) in &self.missing {
-            let reason = reason.lines().next().unwrap_or_default();
+        for (subject, reason) in self.unmeasured() {
             let _ = writeln!(text, "{subject}: not measured: {reason}");
         }
         text
     }
 
     /// The same for programs.
-    pub(super) fn json(&self, rounds: u32, seconds: u32) -> Value {
+    pub(super) fn json(&self) -> Value {
         let rows: Vec<_> = self
             .rows()
             .iter()
             .map(|row| {
+                let figures = &row.figures;
                 json!({
-                    "load": row.load,
+                    "load": row.workload.to_string(),
                     "subject": row.subject.to_string(),
-                    "replies_per_second": row.replies_per_second.round(),
-                    "noerror_share": row.answered,
-                    "program_ns_per_packet": row.program_ns,
+                    "replies_per_second": figures.replies_per_second.round(),
+                    "right_share": figures.right,
+                    "program_ns_per_packet": figures.program_ns,
+                    "replies_per_server_processor_second": figures.per_processor_second,
+                    "memory_octets": figures.memory,
+                    "latency_p50_us": figures.p50,
+                    "latency_p99_us": figures.p99,
+                    "latency_p999_us": figures.p999,
+                    "dnsperf_answers_per_second": figures.dnsperf,
+                    "dnsperf_mean_latency_us": figures.dnsperf_latency,
                     "replies_of_reflector": row.of_reflector,
                     "replies_of_nsd": row.of_nsd,
                 })
             })
             .collect();
         let missing: Vec<_> = self
-            .missing
-            .iter()
+            .unmeasured()
             .map(|(kind, reason)| json!({ "subject": kind.to_string(), "reason": reason }))
             .collect();
-        json!({
-            "machine": machine(),
-            "rounds": rounds,
-            "seconds": seconds,
-            "results": rows,
-            "missing": missing,
-        })
+        json!({ "results": rows, "missing": missing })
     }
+}
+
+/// Names and widths of the table's columns; a negative width is aligned to the left.
+pub(super) const COLUMNS: [(&str, isize); 12] = [
+    ("load", -14),
+    ("subject", -22),
+    ("replies/s", 10),
+    ("right", 7),
+    ("ns/packet", 9),
+    ("per CPU-s", 10),
+    ("p50 us", 8),
+    ("p99 us", 8),
+    ("p99.9 us", 8),
+    ("MiB", 7),
+    ("of reflector", 12),
+    ("x NSD", 6),
+];
+
+fn pad(text: &str, width: isize) -> String {
+    let octets = width.unsigned_abs();
+    match width < 0 {
+        true => format!("{text:<octets$}"),
+        false => format!("{text:>octets$}"),
+    }
+}
+
+impl Row {
+    /// The texts of [`COLUMNS`].
+    pub(super) fn cells(&self) -> [String; 12] {
+        let figures = &self.figures;
+        let number = |value: Option<f64>, digits: usize| {
+            value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+        };
+        [
+            self.workload.to_string(),
+            self.subject.to_string(),
+            number(Some(figures.replies_per_second), 0),
+            if self.subject.is_reflector() {
+                "-".to_owned()
+            } else {
+                format!("{:.1}%", figures.right * 100.0)
+            },
+            number(figures.program_ns, 0),
+            number(figures.per_processor_second, 0),
+            number(figures.p50, 0),
+            number(figures.p99, 0),
+            number(figures.p999, 0),
+            number(figures.memory.map(mebibytes), 0),
+            number(self.of_reflector, 2),
+            number(self.of_nsd, 2),
+        ]
+    }
+}
+
+/// Octets as mebibytes.
+pub(super) fn mebibytes(octets: f64) -> f64 {
+    octets / f64::from(1 << 20)
+}
+
+/// A time as microseconds.
+pub(super) fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -190,7 +266,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Kernel, processor and how many of it.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let release = read("/proc/sys/kernel/osrelease");
     let processors = read("/proc/cpuinfo");
@@ -199,7 +275,9 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown processor", |(_, model)| model);
     let count = thread::available_parallelism().map_or(1, usize::from);
-    format!("Linux {}, {count} x {model}", release.trim())
+    // A host's own suffix says nothing to a reader.
+    let release = release.trim().split('-').next().unwrap_or_default();
+    format!("Linux {release}, {count} x {model}")
 }
 
 #[cfg(test)]
@@ -223,15 +301,19 @@ mod tests {
         ] {
             report.add(Measurement {
                 subject,
-                load: "one hot name",
-                replies_per_second: replies,
-                answered: 1.0,
-                program_ns: None,
+                workload: Workload::Hot,
+                figures: Figures {
+                    replies_per_second: replies,
+                    right: 1.0,
+                    ..Figures::default()
+                },
             });
         }
         let rows = report.rows();
         let kernel = rows.iter().find(|row| row.subject == Kind::Kernel).unwrap();
         assert_eq!(kernel.of_reflector, Some(0.9));
         assert_eq!(kernel.of_nsd, Some(3.0));
+        let table = report.table();
+        assert!(table.lines().all(|line| line.len() < 160), "{table}");
     }
 }

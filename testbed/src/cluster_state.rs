@@ -82,20 +82,3 @@ fn write_task(out: &mut String, task: usize, agents: usize, framework: usize) {
         task % 17
     );
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dns_userspace::mesos;
-
-    #[test]
-    fn the_document_is_read_without_a_defect() {
-        let body = cluster_state(1000, 50);
-        let (state, defects) = mesos::parse(&body).unwrap();
-        assert!(defects.is_empty(), "{defects}");
-        assert_eq!(state.agents.len(), 50);
-        let running: usize = state.frameworks.iter().map(|one| one.tasks.len()).sum();
-        assert_eq!(running, 870);
-        assert!((900..1300).contains(&(body.len() / 1000)), "{}", body.len());
-    }
-}
