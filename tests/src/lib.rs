@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 pub mod cable;
+pub mod cluster;
 pub mod daemon;
 pub mod dig;
 pub mod fake_master;

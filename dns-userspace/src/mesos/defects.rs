@@ -119,6 +119,17 @@ impl Defects {
         self.entries.iter().map(|one| one.count).sum()
     }
 
+    /// Takes back the counts of `other`, which were added before.
+    pub fn retract(&mut self, other: &Self) {
+        for entry in &other.entries {
+            let mut own = self.entries.iter_mut();
+            if let Some(own) = own.find(|one| one.reason == entry.reason) {
+                own.count = own.count.saturating_sub(entry.count);
+            }
+        }
+        self.entries.retain(|one| one.count > 0);
+    }
+
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for entry in &other.entries {
@@ -163,6 +174,10 @@ mod tests {
         sum.merge(&defects);
         assert_eq!(sum.count(Defect::AgentPid), 4);
         assert_eq!(sum.total(), 6);
+        sum.retract(&defects);
+        assert_eq!(sum, defects);
+        sum.retract(&defects);
+        assert!(sum.is_empty());
         assert_eq!(
             defects.to_string(),
             "agent_pid: 2 (first: agent a); number: 1 (first: port)"

@@ -102,6 +102,18 @@ pub(crate) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D:
     })
 }
 
+/// A whole number, also when written with a fraction of zero.
+pub(crate) fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    Ok(match Leaf::deserialize(from)? {
+        Leaf::Unsigned(value) => i64::try_from(value).ok(),
+        // Within 32 bits, where every float of the value is exact; the cast saturates beyond.
+        Leaf::Float(value) => Some(value as i32)
+            .filter(|&number| f64::from(number) == value)
+            .map(i64::from),
+        _ => None,
+    })
+}
+
 /// Whether the key is there, whatever its value.
 pub(crate) fn present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(from)?;
@@ -115,6 +127,15 @@ where
     T: Deserialize<'de>,
 {
     Object::deserialize(from).map(|object| object.0)
+}
+
+/// An object; anything else gives the default one.
+pub(crate) fn object_or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    object(from).map(Option::unwrap_or_default)
 }
 
 /// An array of objects; elements that are no objects are left out.

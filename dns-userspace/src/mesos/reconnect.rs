@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::events::{ClusterState, Event};
+use super::events::Event;
+use super::objects::ClusterState;
 
 /// Times of reconnecting.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +113,7 @@ impl Readiness {
     /// Takes note of agents that have come back or are gone for good.
     pub(super) fn note(&mut self, event: &Event, now: Instant) {
         let id = match event {
-            Event::AgentAdded(agent) => agent.id.as_deref(),
+            Event::AgentAdded(agent) => agent.info.id.as_deref(),
             Event::AgentRemoved(id) => Some(id.as_str()),
             _ => None,
         };

@@ -2,6 +2,7 @@
 //! `TASK_RUNNING` are kept, and of each the addresses of its newest running status.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use super::pid::{Pid, PidError, parse_ip, split_host_port};
 pub use super::state_reader::{MAX_PORTS_PER_TASK, StateError, parse};
@@ -30,12 +31,14 @@ pub struct Agent {
 /// A framework.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Framework {
+    /// Its id.
+    pub id: Box<str>,
     /// Its name, as registered.
     pub name: Box<str>,
     /// Where its scheduler is.
     pub scheduler: Scheduler,
     /// Its running tasks, in document order.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<Arc<Task>>,
 }
 
 /// Where a framework's scheduler is.

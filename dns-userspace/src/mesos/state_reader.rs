@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::defects::{Defect, Defects};
 use super::json::{Kind, Reader, SyntaxError};
@@ -228,13 +229,18 @@ impl Document {
     }
 
     fn framework(&mut self, reader: &mut Reader<'_>) -> Read<Option<Framework>> {
-        let mut name = Cow::Borrowed("");
-        let mut hostname = Cow::Borrowed("");
+        let [mut id, mut name, mut hostname] = [const { Cow::Borrowed("") }; 3];
         let mut pid = None;
         let mut tasks = Vec::new();
         let mut wrong = None;
         let given = self.members(reader, "frameworks[]", |document, reader, key| {
-            match key_of(key, &["tasks", "name", "hostname", "pid"]) {
+            match key_of(key, &["tasks", "id", "name", "hostname", "pid"]) {
+                // Not read by mesos-dns, so a wrong one is nobody's trouble.
+                Some("id") => {
+                    if let Field::Given(value) = text(reader)? {
+                        id = value;
+                    }
+                }
                 Some("name") => text_into(reader, &mut name, &mut wrong, "name")?,
                 Some("hostname") => match text(reader)? {
                     Field::Given(value) => hostname = value,
@@ -245,7 +251,7 @@ impl Document {
                 Some("tasks") => {
                     tasks.clear();
                     document.list(reader, "tasks", |document, reader| {
-                        tasks.extend(document.task(reader)?);
+                        tasks.extend(document.task(reader)?.map(Arc::new));
                         Ok(())
                     })?;
                 }
@@ -278,6 +284,7 @@ impl Document {
         };
         tasks.shrink_to_fit();
         Ok(Some(Framework {
+            id: id.into(),
             name: name.into(),
             scheduler,
             tasks,

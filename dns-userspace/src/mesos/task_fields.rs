@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::events::{DiscoveryPort, NetworkInfo, PortMapping, Resource, TaskObject, TaskStatus};
+use super::objects::{DiscoveryPort, NetworkInfo, PortMapping, Resource, TaskObject, TaskStatus};
 use super::tasks::{Protocol, Runtime, Task, TaskPort, TaskState};
 
 /// Brings every field up to date. A field for which there is no value keeps the one it has, and
@@ -200,7 +200,8 @@ fn strip_prefix_any_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 fn discovery_ports(given: &[DiscoveryPort]) -> Result<Vec<TaskPort>, BadPorts> {
     let mut ports = Vec::with_capacity(given.len());
     for one in given {
-        let number = one.number.ok_or(BadPorts)?;
+        let number = one.number.and_then(|number| u16::try_from(number).ok());
+        let number = number.ok_or(BadPorts)?;
         let protocol = one.protocol.as_deref().ok_or(BadPorts)?;
         let pairs = || one.labels.iter().flat_map(|labels| labels.pairs());
         let mut scopes =

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::mesos::state::{StatusSource, Task, parse_ip};
+use crate::zones::Rdata;
 
 /// A place to find a task's addresses, as `IPSources` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +93,15 @@ impl Address {
             address.written = Some(text.into());
         }
         Some(address)
+    }
+
+    /// The record data of the address.
+    #[must_use]
+    pub const fn rdata(&self) -> Rdata {
+        match self.ip {
+            IpAddr::V4(ip) => Rdata::A(ip),
+            IpAddr::V6(ip) => Rdata::Aaaa(ip),
+        }
     }
 
     /// The address itself; never an IPv4-mapped one.

@@ -97,6 +97,19 @@ pub fn hashed_label(text: &str) -> String {
     z_base_32(&Sha1::digest(text.as_bytes()), 32)
 }
 
+/// A name of which the labels too long for DNS stand for their hashes.
+#[must_use]
+pub fn hashed_labels(name: &str) -> String {
+    let labels: Vec<Cow<'_, str>> = name
+        .split('.')
+        .map(|label| match label.len() > MAX_LABEL_OCTETS {
+            true => Cow::Owned(hashed_label(label)),
+            false => Cow::Borrowed(label),
+        })
+        .collect();
+    labels.join(".")
+}
+
 /// What follows the last hyphen of an agent's id, in lower case and otherwise raw.
 #[must_use]
 pub fn agent_tail(id: &str) -> Cow<'_, str> {

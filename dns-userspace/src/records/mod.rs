@@ -6,14 +6,17 @@
 //! ```
 //!
 //! The texts are those of mesos-dns to the letter, so that its HTTP listings can be reproduced.
-//! What DNS can carry of them is decided in [`to_zone`].
+//! What DNS can carry of them is decided in [`to_zone`]. Where state comes from events, [`live`]
+//! keeps the same content up to date by single changes.
 
 pub mod addresses;
+pub mod counted;
 pub mod dcos;
 pub mod explain;
 pub mod fixed;
 pub mod go_json;
 pub mod label;
+pub mod live;
 pub mod mesos;
 pub mod report;
 pub mod set;

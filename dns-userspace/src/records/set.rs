@@ -200,6 +200,11 @@ impl MesosRecords {
         self.len() == 0
     }
 
+    /// The names that DNS carries in another form, ascending, with it.
+    pub fn dns_forms(&self) -> impl Iterator<Item = (NameId, &str)> {
+        self.dns_forms.iter().map(|(id, form)| (*id, &**form))
+    }
+
     /// The text under which DNS carries a name, where that differs from [`Self::name`].
     #[must_use]
     pub fn dns_form(&self, id: NameId) -> Option<&str> {

@@ -8,12 +8,11 @@
 //! different tasks.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use super::label::hashed_label;
+use super::addresses::Address;
+use super::label::hashed_labels;
 use super::{MesosRecords, NameId, Service, Settings};
 use crate::mesos::{Defect, Defects};
-use crate::zones::name::MAX_LABEL_OCTETS;
 use crate::zones::{Name, NameError, Rdata, Rrset, Rtype, Soa, Zone};
 
 /// What a record set gives a zone.
@@ -42,6 +41,18 @@ pub fn reachable_cut_name(text: &str, form: &str) -> Option<Name> {
         return None;
     }
     reachable_name(form)
+}
+
+/// Whether mesos-dns can send an SRV record with this target. There the port is told from the
+/// target by the last colon; a second one, or a bracket, makes the value unreadable.
+pub(super) fn has_readable_port(target: &str) -> bool {
+    !target.contains([':', '[', ']'])
+}
+
+/// A port as it reaches the wire: numbers are not checked for their range in mesos-dns, and sent
+/// modulo 2^16.
+pub(super) fn wire_port(port: i64) -> u16 {
+    u16::try_from(port.rem_euclid(1 << 16)).unwrap_or_default()
 }
 
 /// Whether a folded and escaped question can have these octets.
@@ -93,13 +104,7 @@ pub fn zone_content(records: &MesosRecords, settings: &Settings, apex: &Name) ->
         let Some(name) = names.owner(owner, apex, &mut content.defects) else {
             continue;
         };
-        let data: Vec<Rdata> = values
-            .iter()
-            .map(|value| match value.ip() {
-                IpAddr::V4(ip) => Rdata::A(ip),
-                IpAddr::V6(ip) => Rdata::Aaaa(ip),
-            })
-            .collect();
+        let data: Vec<Rdata> = values.iter().map(Address::rdata).collect();
         let rtype = data.first().map_or(Rtype::A, Rdata::rtype);
         content.rrsets.push((name, Rrset::new(rtype, ttl, data)));
     }
@@ -127,17 +132,23 @@ struct Names<'a> {
     name_server: Option<NameId>,
     /// By [`NameId::index`]; the outer option says whether it was asked for.
     made: Vec<Option<Option<Name>>>,
-    /// Which text has a cut name.
+    /// Which text has a cut name: the first of those that are cut to the same.
     cut: HashMap<Name, NameId>,
 }
 
 impl<'a> Names<'a> {
     fn new(records: &'a MesosRecords, settings: &Settings) -> Self {
+        let mut cut = HashMap::new();
+        for (id, form) in records.dns_forms() {
+            if let Some(name) = reachable_cut_name(records.name(id), form) {
+                cut.entry(name).or_insert(id);
+            }
+        }
         Self {
             records,
             name_server: records.find(&settings.name_server.name),
             made: vec![None; records.name_count()],
-            cut: HashMap::new(),
+            cut,
         }
     }
 
@@ -162,26 +173,11 @@ impl<'a> Names<'a> {
 
     /// The cut name of a text, or one with a hash in place of the long label if another text was
     /// cut to the same.
-    fn cut_name(&mut self, id: NameId, text: &str, form: &str) -> Option<Name> {
+    fn cut_name(&self, id: NameId, text: &str, form: &str) -> Option<Name> {
         let name = reachable_cut_name(text, form)?;
         match self.cut.get(&name) {
-            Some(other) if *other != id => {
-                let labels: Vec<String> = text
-                    .split('.')
-                    .map(|label| {
-                        if label.len() > MAX_LABEL_OCTETS {
-                            hashed_label(label)
-                        } else {
-                            label.to_owned()
-                        }
-                    })
-                    .collect();
-                reachable_name(&labels.join("."))
-            }
-            _ => {
-                self.cut.insert(name.clone(), id);
-                Some(name)
-            }
+            Some(other) if *other != id => reachable_name(&hashed_labels(text)),
+            _ => Some(name),
         }
     }
 
@@ -196,20 +192,16 @@ impl<'a> Names<'a> {
         settings: &Settings,
         defects: &mut Defects,
     ) -> Option<Rdata> {
-        // There the port is told from the target by the last colon; a second one, or a bracket,
-        // makes the value unreadable and it is left out.
-        let text = self.records.name(service.target);
-        let target = if text.contains([':', '[', ']']) {
-            None
-        } else {
+        let target = if has_readable_port(self.records.name(service.target)) {
             self.name(service.target, defects)
+        } else {
+            None
         };
         let Some(target) = target else {
             defects.note(Defect::ServiceTarget, || self.records.service_text(service));
             return None;
         };
-        // Numbers are not checked for their range there, and reach the wire modulo 2^16.
-        let port = u16::try_from(service.port.rem_euclid(1 << 16)).unwrap_or_default();
+        let port = wire_port(service.port);
         Some(Rdata::Srv(0, settings.srv_weight, port, target))
     }
 }
@@ -220,6 +212,7 @@ mod tests {
     use crate::records::set::Builder;
     use crate::records::sink::{Rule, Sink};
     use crate::records::{IpSource, LabelRule, NameServer, SoaSettings};
+    use std::net::IpAddr;
 
     fn settings() -> Settings {
         Settings {

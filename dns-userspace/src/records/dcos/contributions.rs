@@ -1,9 +1,10 @@
 //! Records with owners: several tasks may have the same record, which is there as long as one of
 //! them has it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
+use crate::records::counted::CountedRecords;
 use crate::zones::{Name, Rdata, Rrset};
 
 /// A multiset of records, kept by who contributes them. `K` names a contributor.
@@ -11,7 +12,7 @@ use crate::zones::{Name, Rdata, Rrset};
 pub struct Contributions<K> {
     ttl: u32,
     by_owner: HashMap<K, Vec<(Name, Rdata)>>,
-    by_name: HashMap<Name, BTreeMap<Rdata, u32>>,
+    records: CountedRecords,
 }
 
 impl<K: Eq + Hash> Contributions<K> {
@@ -21,7 +22,7 @@ impl<K: Eq + Hash> Contributions<K> {
         Self {
             ttl,
             by_owner: HashMap::new(),
-            by_name: HashMap::new(),
+            records: CountedRecords::default(),
         }
     }
 
@@ -30,45 +31,15 @@ impl<K: Eq + Hash> Contributions<K> {
     pub fn set(&mut self, owner: K, mut records: Vec<(Name, Rdata)>, changed: &mut BTreeSet<Name>) {
         records.sort_unstable();
         records.dedup();
-        let before = if records.is_empty() {
-            self.by_owner.remove(&owner)
-        } else if self.by_owner.get(&owner) == Some(&records) {
+        let before = self.by_owner.get(&owner).map_or(&[][..], Vec::as_slice);
+        if *before == *records {
             return;
+        }
+        self.records.replace(before, &records, changed);
+        if records.is_empty() {
+            self.by_owner.remove(&owner);
         } else {
-            self.by_owner.insert(owner, records.clone())
-        };
-        // Adding first keeps a record that stays from coming and going.
-        for (name, rdata) in &records {
-            self.add(name, rdata, changed);
-        }
-        for (name, rdata) in before.iter().flatten() {
-            self.remove(name, rdata, changed);
-        }
-    }
-
-    fn add(&mut self, name: &Name, rdata: &Rdata, changed: &mut BTreeSet<Name>) {
-        let records = self.by_name.entry(name.clone()).or_default();
-        let count = records.entry(rdata.clone()).or_insert(0);
-        *count += 1;
-        if *count == 1 {
-            changed.insert(name.clone());
-        }
-    }
-
-    fn remove(&mut self, name: &Name, rdata: &Rdata, changed: &mut BTreeSet<Name>) {
-        let Some(records) = self.by_name.get_mut(name) else {
-            return;
-        };
-        let Some(count) = records.get_mut(rdata) else {
-            return;
-        };
-        *count -= 1;
-        if *count == 0 {
-            records.remove(rdata);
-            if records.is_empty() {
-                self.by_name.remove(name);
-            }
-            changed.insert(name.clone());
+            self.by_owner.insert(owner, records);
         }
     }
 
@@ -80,57 +51,33 @@ impl<K: Eq + Hash> Contributions<K> {
     /// How many names have records.
     #[must_use]
     pub fn names(&self) -> usize {
-        self.by_name.len()
+        self.records.names()
     }
 
     /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.names() == 0
     }
 
     /// The RRsets of one name; none if it has no records.
     #[must_use]
     pub fn rrsets(&self, name: &Name) -> Vec<Rrset> {
-        self.by_name
-            .get(name)
-            .map(|records| rrsets_of(records.keys().cloned(), self.ttl))
-            .unwrap_or_default()
+        self.records.rrsets(name, self.ttl)
     }
 
     /// All RRsets.
     #[must_use]
     pub fn content(&self) -> Vec<(Name, Rrset)> {
-        self.by_name
-            .iter()
-            .flat_map(|(name, records)| {
-                rrsets_of(records.keys().cloned(), self.ttl)
-                    .into_iter()
-                    .map(|rrset| (name.clone(), rrset))
-            })
-            .collect()
+        self.records.content(self.ttl)
     }
-}
-
-/// Sorts the data of one name into RRsets, in the order of the types' first data.
-pub(super) fn rrsets_of(data: impl Iterator<Item = Rdata>, ttl: u32) -> Vec<Rrset> {
-    let mut by_type: Vec<(_, Vec<Rdata>)> = Vec::new();
-    for rdata in data {
-        let rtype = rdata.rtype();
-        match by_type.iter_mut().find(|(known, _)| *known == rtype) {
-            Some((_, same)) => same.push(rdata),
-            None => by_type.push((rtype, vec![rdata])),
-        }
-    }
-    by_type
-        .into_iter()
-        .map(|(rtype, data)| Rrset::new(rtype, ttl, data))
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     fn record(name: u8, ip: u8) -> (Name, Rdata) {

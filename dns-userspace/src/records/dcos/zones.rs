@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::contributions::rrsets_of;
 use super::directory::address;
 use super::label::label;
+use crate::records::counted::rrsets_of;
 use crate::zones::rrset::Soa;
 use crate::zones::{Name, NameError, Rdata, Rrset, Rtype, Zone};
 
