@@ -17,7 +17,7 @@ use dns_userspace::config::{Config, Surroundings, check_text};
 use dns_userspace::daemon;
 use serde_json::{Value, json};
 use tests::dig::{Dig, Response};
-use tests::fake_master::{Behaviour, Events, FakeMaster};
+use tests::fake_master::{Behaviour, Events, FakeMaster, STATE_PATH};
 use tests::needs;
 use tests::port::free_port;
 use tests::upstream::Upstream;
@@ -125,10 +125,10 @@ impl Cluster {
         self.events.begin_with(
             &json!({"type": "SUBSCRIBED", "subscribed": {"heartbeat_interval_seconds": 15.0,
             "get_state": {
-                "get_agents": {"agents": [
-                    {"agent_info": {"id": {"value": "S0"}, "hostname": "172.17.0.4"}}]},
-                "get_frameworks": {"frameworks": [
-                    {"framework_info": {"id": {"value": "F"}, "name": "marathon"}}]},
+                "get_agents": {"agents": [{"pid": "slave(1)@172.17.0.4:5051",
+                    "agent_info": {"id": {"value": "S0"}, "hostname": "172.17.0.4"}}]},
+                "get_frameworks": {"frameworks": [{"framework_info": {"id": {"value": "F"},
+                    "name": "marathon", "hostname": "172.17.0.2"}}]},
                 "get_tasks": {"tasks": tasks}}}}),
         );
         let tasks: Vec<Value> = self.tasks.iter().map(App::in_state).collect();
@@ -219,17 +219,9 @@ impl Node {
         }
     }
 
-    /// Status code, headers and body of a request to the REST API.
+    /// A request to the REST API.
     fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.rest)).unwrap();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_owned(), body.to_owned())
+        request(self.rest, method, path, headers)
     }
 
     fn get(&self, path: &str) -> Value {
@@ -254,6 +246,18 @@ impl Drop for Node {
         }
         let _ = std::fs::remove_file(&self.vip_file);
     }
+}
+
+/// Status code, headers and body of a request.
+fn request(port: u16, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
 }
 
 fn checked(config: &Value) -> Config {
@@ -410,37 +414,103 @@ fn a_change_is_answered_at_once_and_outlives_the_stream() {
 }
 
 #[test]
-fn a_changed_task_is_fetched_before_its_time_unless_polled() {
+fn the_mesos_domain_follows_its_source() {
     let name = "myapp.mygroup.marathon.mesos";
-    for source in ["auto", "poll"] {
+    let copy = "myapp.mygroup.marathon.mesos.thisdcos.directory";
+    for source in ["events", "auto", "poll"] {
         let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+        let http = free_port();
         let node = Node::start(&cluster, |config| {
             config["dcos"]["mesos_source"] = source.into();
-            // After the first state, the stream begins to count.
-            config["dcos"]["settle_seconds"] = 0.5.into();
+            config["httpon"] = true.into();
+            config["httplistener"] = "127.0.0.1".into();
+            config["httpport"] = http.into();
         });
         let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
         node.wait_for(container, "A", &["9.0.2.5"]);
         node.wait_for(name, "A", &["9.0.2.5"]);
+        let leader = cluster.master.address();
+        let fetches = |cluster: &Cluster| {
+            let all = cluster.master.requests();
+            all.iter().filter(|one| one.path == STATE_PATH).count()
+        };
+        // The port of a scheduler is in the state only, and the whole of an agent in both.
+        let port: &[&str] = match source {
+            "events" => &[],
+            _ => &["0 1 8080 marathon.mesos."],
+        };
+        node.wait_for("_framework._tcp.marathon.mesos", "SRV", port);
+        node.wait_for("marathon.mesos", "A", &["172.17.0.2"]);
+        node.wait_for("slave.mesos", "A", &["172.17.0.4"]);
+        node.wait_for("master0.mesos", "A", &["127.0.0.1"]);
+        let service = format!("0 1 {} leader.mesos.", leader.port());
+        node.wait_for("_leader._tcp.mesos", "SRV", &[&service]);
+
+        // Only events tell of a change; the state is still the old one.
         cluster.tasks[0].ip = [9, 0, 2, 6].into();
-        cluster.tell();
-        let begun = Instant::now();
         cluster
             .events
             .send(&cluster.tasks[0].updated("TASK_RUNNING"));
         node.wait_for(container, "A", &["9.0.2.6"]);
-        if source == "poll" {
-            assert_eq!(data(&node.ask(name, "A")), ["9.0.2.5"]);
+        let wanted = if source == "poll" {
+            "9.0.2.5"
         } else {
-            node.wait_for(name, "A", &["9.0.2.6"]);
-            node.wait_for(
-                "myapp.mygroup.marathon.mesos.thisdcos.directory",
-                "A",
-                &["9.0.2.6"],
-            );
-            println!("{name} followed after {:?}", begun.elapsed());
+            "9.0.2.6"
+        };
+        assert_eq!(data(&node.ask(name, "A")), [wanted], "{source}");
+        assert_eq!(data(&node.ask(copy, "A")), [wanted], "{source}");
+        let id_copy = format!("myapp.mygroup.marathon.mesos.{ID}.dcos.directory");
+        assert_eq!(data(&node.ask(&id_copy, "A")), [wanted], "{source}");
+        let listed = request(http, "GET", &format!("/v1/hosts/{name}"), "");
+        assert!(listed.2.contains(wanted), "{source}: {}", listed.2);
+        if source != "poll" {
+            cluster
+                .events
+                .send(&cluster.tasks[0].updated("TASK_KILLED"));
+            node.wait_for(name, "A", &[]);
+            assert_eq!(node.ask(name, "A").status, "NXDOMAIN");
+            let listed = request(http, "GET", "/v1/axfr", "");
+            assert!(!listed.2.contains("myapp"), "{}", listed.2);
         }
+        assert_eq!(fetches(&cluster) == 0, source == "events");
     }
+}
+
+#[test]
+fn a_stream_that_stays_away_leaves_the_mesos_domain_to_the_state() {
+    let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+    let node = Node::start(&cluster, |config| {
+        config["refreshSeconds"] = 1.into();
+    });
+    let name = "myapp.mygroup.marathon.mesos";
+    let of_app = |ip: Ipv4Addr| ip.to_string();
+    node.wait_for(name, "A", &["9.0.2.5"]);
+    cluster.tasks[0].ip = [9, 0, 2, 6].into();
+    cluster
+        .events
+        .send(&cluster.tasks[0].updated("TASK_RUNNING"));
+    node.wait_for(name, "A", &[&of_app(cluster.tasks[0].ip)]);
+    cluster
+        .master
+        .behave_at("/api/v1", Behaviour::Body(503, "".into()));
+    cluster.events.lose();
+    cluster.tasks[0].ip = [9, 0, 2, 7].into();
+    cluster.tell();
+    node.wait_for(name, "A", &[&of_app(cluster.tasks[0].ip)]);
+    // The zones of DC/OS are from events alone.
+    let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
+    assert_eq!(data(&node.ask(container, "A")), ["9.0.2.6"]);
+    let behaviour = Behaviour::Events(cluster.events.clone());
+    cluster.tasks[0].ip = [9, 0, 2, 8].into();
+    cluster.tell();
+    cluster.master.behave_at("/api/v1", behaviour);
+    node.wait_for(container, "A", &["9.0.2.8"]);
+    node.wait_for(name, "A", &["9.0.2.8"]);
+    cluster.tasks[0].ip = [9, 0, 2, 9].into();
+    cluster
+        .events
+        .send(&cluster.tasks[0].updated("TASK_RUNNING"));
+    node.wait_for(name, "A", &["9.0.2.9"]);
 }
 
 #[test]

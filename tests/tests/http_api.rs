@@ -16,11 +16,10 @@ use std::{
 };
 
 use dns_userspace::{
-    commands::records::hosts_file,
     config::{self, Config, Surroundings},
     daemon::{Measures, Published, Status},
     http::{self, Readiness, Source},
-    mesos, records,
+    mesos,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -74,14 +73,12 @@ fn start(state: &str, change: impl Fn(&mut Config)) -> Api {
     let body = fs::read(fixtures().join(state)).unwrap();
     let (state, _) = mesos::state::parse(&body).unwrap();
     let settings = config.record_settings(&[]);
-    let records = records::build(&state, &config.masters, &settings, &hosts_file);
-    let published = Published {
-        state: Arc::new(state),
-        candidates: config.masters.clone(),
-        settings: Arc::new(settings),
-        records,
-        serial: 0,
-    };
+    let published = Published::new(
+        Arc::new(state),
+        config.masters.clone(),
+        Arc::new(settings),
+        0,
+    );
     let source = Arc::new(Fixture {
         config: Arc::new(config),
         published: Arc::new(published),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dns_userspace::commands::records::{Format, Row, hosts_file, render};
 use dns_userspace::config::{Config, Surroundings, load};
@@ -244,7 +245,7 @@ fn long_canonical_names_are_cut_for_dns_only() {
 
     let mut state = state("edge");
     let task = &mut state.frameworks[1].tasks[0];
-    task.name = long[..60].into();
+    Arc::make_mut(task).name = long[..60].into();
     let rows = served(&config("f1"), &state);
     let service = format!("_{}._tcp.http-fw.mesos.", &long[..60]);
     assert_eq!(

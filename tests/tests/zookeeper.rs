@@ -426,6 +426,7 @@ async fn long_outage_ends_the_session_and_an_emptied_server_is_accepted() {
 /// Settings that fetch rarely, so that only events cause fetches.
 fn follow_settings(url: &str, masters: &[MasterAddress]) -> FollowSettings {
     FollowSettings {
+        fetches: true,
         refresh: Duration::from_secs(3600),
         detection: settings(url, masters),
         fetch: FetchSettings::default(),

@@ -195,6 +195,7 @@ impl Dcos {
                 OnRedirect::Wait(self.times.leader_poll)
             },
             token,
+            keeps_state: self.mesos_source != MesosSource::Poll,
             response_timeout: self.times.response,
             max_record_octets: self.max_record_octets,
             reconnect: ReconnectTimes {

@@ -40,6 +40,7 @@ impl Config {
             }),
         };
         Ok(FollowSettings {
+            fetches: true,
             refresh: seconds(self.refresh_seconds),
             detection: DetectionSettings {
                 masters: masters.collect(),

@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::dcos::Cluster;
-use super::pipeline::{Outlet, Published, lock};
+use super::pipeline::{Outlet, Pipeline, lock};
+use super::published::Published;
 use super::sockets::Sockets;
 use super::status::{self, Measures, Status};
 use crate::config::Config;
@@ -19,6 +20,7 @@ use crate::mesos::follow;
 pub(super) struct Account {
     pub(super) config: ArcSwap<Config>,
     pub(super) outlet: Arc<Outlet>,
+    pub(super) pipeline: Arc<Mutex<Pipeline>>,
     pub(super) dataplane: Arc<Mutex<DataPlane>>,
     pub(super) sockets: Mutex<Sockets>,
     pub(super) following: Mutex<watch::Receiver<follow::Status>>,
@@ -49,6 +51,12 @@ impl Source for Account {
     }
 
     fn published(&self) -> Option<Arc<Published>> {
+        let present = self.outlet.published.load_full();
+        let is_fresh = present.as_ref().is_some_and(|one| one.is_fresh());
+        if is_fresh || !self.outlet.is_stale.load(Ordering::Relaxed) {
+            return present;
+        }
+        lock(&self.pipeline).renew_published();
         self.outlet.published.load_full()
     }
 

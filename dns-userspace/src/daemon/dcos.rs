@@ -16,15 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
+use super::events::hosts_of;
 use super::pipeline::lock;
 use crate::config::dcos::{ClusterIdSource, MesosSource};
 use crate::config::{Config, Dcos};
 use crate::mesos::leader::Candidates;
 use crate::mesos::operator_api::{self, Lookup, Observation, Resolver, StreamStatus};
+use crate::mesos::state_model::StateChange;
 use crate::mesos::zookeeper::{ZooKeeperTarget, read_node};
 use crate::records::dcos::cluster_id::ClusterId;
 use crate::records::dcos::vip_address::Allocation;
@@ -43,6 +46,8 @@ const MAX_TOGETHER: usize = 512;
 const SAVE_PERIOD: Duration = Duration::from_secs(1);
 /// Between looks for the cluster's key, as in dcos-net.
 const KEY_PERIOD: Duration = Duration::from_secs(5);
+/// The time a host name may take to resolve.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time a program that prints addresses may take.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -57,6 +62,10 @@ pub(super) enum News {
     PublicIps(Vec<IpAddr>),
     /// The cluster's id, from ZooKeeper.
     ClusterId(ClusterId),
+    /// The masters, `host:port`, in the order in which they are numbered.
+    Candidates(Vec<String>),
+    /// Addresses of host names.
+    Hosts(Vec<(String, Vec<IpAddr>)>),
 }
 
 /// The zones, shared by the pipeline, which alone changes them, and those who list them.
@@ -69,8 +78,10 @@ pub(super) struct Cluster {
     vip_file: PathBuf,
     /// Whether VIPs changed since their addresses were saved.
     unsaved: AtomicBool,
-    /// Where to tell that the state of the master has changed, unless it is only polled.
+    /// Where to wish for a state, if what events lack is taken from it.
     wishes: Option<Arc<Notify>>,
+    /// Host names to look up. As many as there are agents and frameworks.
+    hosts: mpsc::UnboundedSender<String>,
 }
 
 impl Cluster {
@@ -80,6 +91,7 @@ impl Cluster {
         dcos: &Dcos,
         stream: watch::Receiver<StreamStatus>,
         wishes: &Arc<Notify>,
+        hosts: mpsc::UnboundedSender<String>,
     ) -> Result<Self> {
         let allocations = load(&dcos.vip_file);
         let mut zones = DcosZones::new(&dcos.zone_settings(), &allocations)?;
@@ -90,7 +102,8 @@ impl Cluster {
             id: ArcSwapOption::from_pointee(dcos.zone_settings().cluster_id),
             vip_file: dcos.vip_file.clone(),
             unsaved: AtomicBool::new(false),
-            wishes: (dcos.mesos_source != MesosSource::Poll).then(|| Arc::clone(wishes)),
+            wishes: (dcos.mesos_source == MesosSource::Auto).then(|| Arc::clone(wishes)),
+            hosts,
         })
     }
 
@@ -109,20 +122,23 @@ impl Cluster {
         let mut zones = self.zones();
         let update = match news {
             News::Stream(Observation::Subscribed { leader }) => {
+                self.wish();
                 zones.set_leader(leader.map(|one| one.ip()))
             }
-            News::Stream(Observation::Changes(changes)) => {
+            News::Stream(Observation::Changes { tasks, state }) => {
                 self.unsaved.store(true, Ordering::Relaxed);
-                if let Some(wishes) = &self.wishes {
-                    wishes.notify_one();
+                let mut all = state.list.iter();
+                if all.any(|one| matches!(one, StateChange::Framework(_, Some(_)))) {
+                    self.wish();
                 }
-                if changes.resync {
-                    info!(tasks = changes.tasks.len(), "tasks are known");
+                if tasks.resync {
+                    info!(tasks = tasks.tasks.len(), "tasks are known");
                 }
-                zones.apply(&changes)?
+                zones.apply(&tasks)?
             }
             News::Stream(Observation::Lost) => Update::default(),
             News::Masters(masters) => zones.set_masters(&masters)?,
+            News::Candidates(_) | News::Hosts(_) => Update::default(),
             News::PublicIps(ips) => zones.set_public_ips(&ips)?,
             News::ClusterId(id) => {
                 self.id.store(Some(Arc::new(id)));
@@ -130,6 +146,18 @@ impl Cluster {
             }
         };
         Ok((Vec::new(), update))
+    }
+
+    fn wish(&self) {
+        if let Some(wishes) = &self.wishes {
+            wishes.notify_one();
+        }
+    }
+
+    /// Has the addresses of a host name looked up, now and from time to time.
+    pub(super) fn ask_for_host(&self, host: String) {
+        // The daemon is about to end if nobody listens.
+        let _ = self.hosts.send(host);
     }
 
     /// What becomes of changes of our own mesos-dns zone in its copy.
@@ -235,7 +263,8 @@ pub(super) fn start(
     wishes: &Arc<Notify>,
 ) -> Result<(Arc<Cluster>, Feed)> {
     let (status, stream_status) = watch::channel(StreamStatus::default());
-    let cluster = Arc::new(Cluster::new(dcos, stream_status, wishes)?);
+    let (hosts_in, hosts) = mpsc::unbounded_channel();
+    let cluster = Arc::new(Cluster::new(dcos, stream_status, wishes, hosts_in)?);
     let client = operator_api::http_client(&config.tls, dcos.times.connect)
         .context("TLS towards the operator API")?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty());
@@ -255,6 +284,11 @@ pub(super) fn start(
             others_in.clone(),
         )),
         spawn(save_vips(Arc::clone(&cluster))),
+        spawn(look_up_hosts(
+            hosts,
+            Duration::from_secs(config.refresh_seconds.into()),
+            others_in.clone(),
+        )),
     ];
     if let Some(program) = &dcos.detect_ip_public {
         let period = dcos.times.public_ip_refresh;
@@ -301,8 +335,16 @@ async fn watch_masters(
     news: mpsc::Sender<News>,
 ) {
     let mut last = BTreeSet::new();
+    let mut last_listed = Vec::new();
     loop {
         let known = candidates.borrow_and_update().clone();
+        let listed: Vec<String> = known.listed().map(ToString::to_string).collect();
+        if listed != last_listed {
+            last_listed.clone_from(&listed);
+            if news.send(News::Candidates(listed)).await.is_err() {
+                return;
+            }
+        }
         masters.send_if_modified(|last| {
             let next = masters_to_ask(&dcos, &known);
             let differs = *last != next;
@@ -411,6 +453,61 @@ async fn find_cluster_id(target: ZooKeeperTarget, node: String, news: mpsc::Send
         }
         sleep(KEY_PERIOD).await;
     }
+}
+
+/// Looks host names up: each when it is asked for, and all of them every `period`.
+async fn look_up_hosts(
+    mut asked: mpsc::UnboundedReceiver<String>,
+    period: Duration,
+    news: mpsc::Sender<News>,
+) {
+    let mut known = BTreeSet::new();
+    loop {
+        let hosts = tokio::select! {
+            Some(host) = asked.recv() => {
+                known.insert(host.clone());
+                vec![host]
+            }
+            () = sleep(period) => known.iter().cloned().collect(),
+        };
+        let found = addresses_of(hosts).await;
+        if !found.is_empty() && news.send(News::Hosts(found)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The addresses of host names by the resolver of the system, those that have any.
+async fn addresses_of(hosts: impl IntoIterator<Item = String>) -> Vec<(String, Vec<IpAddr>)> {
+    let mut lookups = JoinSet::new();
+    for host in hosts {
+        lookups.spawn(async move {
+            let found = tokio::net::lookup_host((host.as_str(), 0));
+            let found = timeout(LOOKUP_TIMEOUT, found).await.ok()?.ok()?;
+            let mut ips: Vec<IpAddr> = found.map(|one| one.ip()).collect();
+            ips.sort_unstable();
+            ips.dedup();
+            Some((host, ips))
+        });
+    }
+    lookups.join_all().await.into_iter().flatten().collect()
+}
+
+/// Looks up what a whole state among the news needs, so that no record is missing for a moment.
+pub(super) async fn with_hosts(mut news: Vec<News>) -> Vec<News> {
+    let hosts: BTreeSet<String> = news
+        .iter()
+        .filter_map(|one| match one {
+            News::Stream(Observation::Changes { state, .. }) => Some(hosts_of(state)),
+            _ => None,
+        })
+        .flatten()
+        .map(str::to_owned)
+        .collect();
+    if !hosts.is_empty() {
+        news.insert(0, News::Hosts(addresses_of(hosts).await));
+    }
+    news
 }
 
 async fn save_vips(cluster: Arc<Cluster>) {

@@ -6,12 +6,13 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
@@ -23,8 +24,10 @@ use crate::zones::Name;
 
 mod account;
 mod dcos;
+mod events;
 mod listen;
 mod pipeline;
+mod published;
 mod reload;
 mod rest;
 mod setup;
@@ -33,9 +36,10 @@ mod status;
 
 use account::Account;
 use dcos::{Feed, News};
+pub use pipeline::Outlet;
 pub(crate) use pipeline::look_up;
-pub use pipeline::{Outlet, Published};
-use pipeline::{Pipeline, lock};
+use pipeline::{Pipeline, Prepared, lock};
+pub use published::Published;
 pub use setup::Setup;
 use sockets::{Answering, HttpServer, Sockets};
 pub use status::{Measures, Status, ZoneStatus};
@@ -69,7 +73,7 @@ pub async fn run(
 
 /// What the pipeline is to take in.
 enum Work {
-    State(Box<follow::Observation>),
+    State(Box<Prepared>),
     News(Vec<News>),
 }
 
@@ -77,6 +81,16 @@ enum Work {
 async fn next_news(feed: &mut Option<Feed>) -> Vec<News> {
     match feed {
         Some(feed) => feed.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a state to be read; for ever if there is none.
+async fn finished(
+    preparing: &mut Option<JoinHandle<Result<Prepared>>>,
+) -> Result<Result<Prepared>> {
+    match preparing {
+        Some(task) => task.await.context("reading a state broke off"),
         None => std::future::pending().await,
     }
 }
@@ -116,10 +130,13 @@ impl Daemon {
             seed,
             Arc::clone(&dataplane),
             cluster.clone(),
+            Duration::from_secs(setup.config.refresh_seconds.into()),
         )?;
+        let pipeline = Arc::new(Mutex::new(pipeline));
         let account = Account {
             config: ArcSwap::from_pointee(setup.config.clone()),
-            outlet: pipeline.outlet(),
+            outlet: lock(&pipeline).outlet(),
+            pipeline: Arc::clone(&pipeline),
             dataplane,
             sockets: Mutex::default(),
             following: Mutex::new(following.follower.status.clone()),
@@ -129,7 +146,7 @@ impl Daemon {
         };
         Ok(Self {
             setup,
-            pipeline: Arc::new(Mutex::new(pipeline)),
+            pipeline,
             following,
             feed,
             account: Arc::new(account),
@@ -150,12 +167,24 @@ impl Daemon {
             self.listen().await?;
         }
         let mut unused = Unused::default();
+        // Reading a large state takes a while: beside this loop, so that events need not wait.
+        let mut preparing = None;
         loop {
             tokio::select! {
-                Some(state) = self.following.follower.observations.recv() => {
-                    self.take_in(Work::State(Box::new(state)), &mut unused).await?;
+                Some(state) = self.following.follower.observations.recv(), if preparing.is_none() => {
+                    preparing = Some(self.prepare(state));
+                }
+                prepared = finished(&mut preparing) => {
+                    preparing = None;
+                    match prepared? {
+                        Ok(state) => {
+                            self.take_in(Work::State(Box::new(state)), &mut unused).await?;
+                        }
+                        Err(error) => unused.failed(&error),
+                    }
                 }
                 news = next_news(&mut self.feed) => {
+                    let news = dcos::with_hosts(news).await;
                     self.take_in(Work::News(news), &mut unused).await?;
                 }
                 Some(()) = reloads.recv() => self.reload(load()).await,
@@ -167,7 +196,7 @@ impl Daemon {
 
     async fn take_in(&mut self, work: Work, unused: &mut Unused) -> Result<()> {
         let applied = self.on_pipeline(move |pipeline| match work {
-            Work::State(state) => pipeline.apply(&state).map(|()| true),
+            Work::State(state) => pipeline.apply(*state).map(|()| true),
             Work::News(news) => {
                 pipeline.apply_news(news);
                 Ok(false)
@@ -189,8 +218,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reading a large state takes a while, and host names may have to be looked up: not on the
-    /// threads that answer.
+    /// Reads a state, not on the threads that answer: host names may have to be looked up.
+    fn prepare(&self, state: follow::Observation) -> JoinHandle<Result<Prepared>> {
+        let outlet = Arc::clone(&self.account.outlet);
+        let is_needed = !outlet.is_live.load(Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || Prepared::new(&state, &outlet, is_needed))
+    }
+
+    /// Not on the threads that answer.
     async fn on_pipeline<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Pipeline) -> T + Send + 'static,

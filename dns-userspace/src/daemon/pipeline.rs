@@ -1,9 +1,13 @@
-//! One Mesos state through the whole pipeline: records, zones, answers, maps.
+//! What is known of a cluster through the whole pipeline: records, zones, answers, maps.
+//!
+//! A state that was fetched is read and made into records by [`Prepared::new`], which holds nobody
+//! up; what is left to do under the lock is to put them in. An event changes a few names, at once.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,46 +18,17 @@ use crate::answers::encode::BlobEncoder;
 use crate::dataplane::DataPlane;
 use crate::mesos::Defects;
 use crate::mesos::follow::Observation;
+use crate::mesos::operator_api;
 use crate::mesos::state::{self, State};
 use crate::records::dcos::Update;
-use crate::records::{self, MesosRecords, report, to_zone};
+use crate::records::to_zone::ZoneContent;
+use crate::records::{self, MesosRecords, to_zone};
 use crate::zones::snapshot::Served;
-use crate::zones::{Diff, EditError, Editor, Snapshot, Zone, serial};
+use crate::zones::{Diff, EditError, Editor, Name, Snapshot, Zone, serial};
 
 use super::dcos::{Cluster, News};
-
-/// What is served, with what it was computed from; for the HTTP API.
-#[derive(Debug)]
-pub struct Published {
-    /// The state, as far as it was read.
-    pub state: Arc<State>,
-    /// The masters, in the order in which they are numbered.
-    pub candidates: Vec<String>,
-    /// What the records were made by.
-    pub settings: Arc<records::Settings>,
-    /// The records, as mesos-dns names them.
-    pub records: MesosRecords,
-    /// The serial of the zone: the unix time of its last change, in seconds.
-    pub serial: u32,
-}
-
-impl Published {
-    /// The body of `/v1/enumerate`. Blocks: names in the state may have to be looked up.
-    ///
-    /// # Errors
-    /// As [`report::enumerate_body`].
-    pub fn enumerate_body(&self) -> serde_json::Result<Vec<u8>> {
-        report::enumerate_body(&self.state, &self.candidates, &self.settings, &look_up)
-    }
-
-    /// The body of `/v1/axfr`.
-    ///
-    /// # Errors
-    /// As [`report::axfr_body`].
-    pub fn axfr_body(&self, refresh_seconds: u32) -> serde_json::Result<Vec<u8>> {
-        report::axfr_body(&self.records, &self.settings, self.serial, refresh_seconds)
-    }
-}
+use super::events::{Events, Outcome};
+use super::published::Published;
 
 /// Shared with the readers of what the pipeline makes.
 #[derive(Debug)]
@@ -62,6 +37,12 @@ pub struct Outlet {
     pub served: Arc<Served>,
     /// `None` until the first state has come through.
     pub published: ArcSwapOption<Published>,
+    /// Whether that is made from events.
+    pub(super) is_live: AtomicBool,
+    /// Whether events have changed records since.
+    pub(super) is_stale: AtomicBool,
+    /// What records are made by.
+    pub(super) settings: ArcSwap<records::Settings>,
     /// What the state holds but is not served.
     pub left_out: ArcSwap<Defects>,
     /// Changes of the leading master.
@@ -75,6 +56,7 @@ pub(super) struct Pipeline {
     settings: Arc<records::Settings>,
     zone: Zone,
     editor: Editor,
+    events: Events,
     /// What readers have, while they have nothing of this pipeline's.
     before: Option<Arc<Snapshot>>,
     dataplane: Arc<Mutex<DataPlane>>,
@@ -86,7 +68,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline that serves nothing yet but what a DC/OS node knows by itself.
+    /// A pipeline that serves nothing yet but what a DC/OS node knows by itself. When there has
+    /// been no event stream for `patience`, states fetched take its place.
     ///
     /// # Errors
     /// The configured domain or name server is no domain name, or a zone is there twice.
@@ -96,8 +79,10 @@ impl Pipeline {
         seed: u64,
         dataplane: Arc<Mutex<DataPlane>>,
         cluster: Option<Arc<Cluster>>,
+        patience: Duration,
     ) -> anyhow::Result<Self> {
         let zone = zone(&settings, recursion_available)?;
+        let settings = Arc::new(settings);
         let mut zones = vec![zone.clone()];
         if let Some(cluster) = &cluster {
             zones.extend(cluster.zones().zones()?);
@@ -106,14 +91,18 @@ impl Pipeline {
         let outlet = Outlet {
             served: Arc::new(Served::from(Arc::clone(editor.snapshot()))),
             published: ArcSwapOption::empty(),
+            is_live: AtomicBool::new(false),
+            is_stale: AtomicBool::new(false),
+            settings: ArcSwap::from(Arc::clone(&settings)),
             left_out: ArcSwap::default(),
             leader_changes: AtomicU64::new(0),
             publish_duration: duration_histogram(),
         };
         let mut pipeline = Self {
-            settings: Arc::new(settings),
+            settings,
             zone,
             editor,
+            events: Events::new(patience),
             before: Some(Arc::new(Snapshot::empty(seed))),
             dataplane,
             outlet: Arc::new(outlet),
@@ -155,8 +144,10 @@ impl Pipeline {
         let encoder = Arc::new(BlobEncoder);
         let mut editor = Editor::new(older.seed(), zones.collect(), encoder, now())?;
         self.carry_over(&mut editor)?;
+        let settings = Arc::new(settings);
         Ok(Some(Self {
-            settings: Arc::new(settings),
+            events: self.events.with_settings(&settings, &zone.apex),
+            settings,
             zone,
             editor,
             before: Some(self.before.clone().unwrap_or_else(|| Arc::clone(older))),
@@ -199,72 +190,87 @@ impl Pipeline {
         Arc::clone(&self.outlet)
     }
 
-    /// Takes in one state. Blocks: names in the state may have to be looked up.
+    /// Takes in a state that was fetched. While there is an event stream, only what events lack.
     ///
     /// # Errors
-    /// The state cannot be read; all stays as it was.
-    pub(super) fn apply(&mut self, observation: &Observation) -> anyhow::Result<()> {
-        let start = Instant::now();
-        let (state, defects) = state::parse(&observation.body)
-            .with_context(|| format!("state of {}", observation.fetched_from))?;
-        let candidates: Vec<String> = observation
-            .candidates
-            .listed()
-            .map(ToString::to_string)
-            .collect();
+    /// A name that is too long; all stays as it was.
+    pub(super) fn apply(&mut self, prepared: Prepared) -> anyhow::Result<()> {
+        let was_live = self.events.live().is_some();
+        if let Some(names) = self.events.fetched(&prepared.state) {
+            return Ok(self.publish_names(names, prepared.begun)?);
+        }
+        let candidates = &prepared.candidates;
         if let Some(before) = self.outlet.published.load_full() {
-            if before.state.leader != state.leader {
-                info!(leader = %state.leader, "another master leads");
-                self.outlet.leader_changes.fetch_add(1, Ordering::Relaxed);
-            }
-            if *before.state == state && before.candidates == candidates {
+            self.note_leader(&before.state.leader, &prepared.state.leader);
+            let is_same = *before.state == *prepared.state && before.candidates == *candidates;
+            if is_same && !was_live {
                 debug!("state unchanged");
                 return Ok(());
             }
         }
-        self.unread = defects;
-        let records = self.take_records(&state, &candidates)?;
+        let built = prepared.built;
+        let built = built.filter(|built| Arc::ptr_eq(&built.settings, &self.settings));
+        let built = built.unwrap_or_else(|| {
+            Built::new(&prepared.state, candidates, &self.settings, &self.zone.apex)
+        });
+        self.unread = prepared.unread;
+        let records = self.put_in(built)?;
         let diff = self.publish();
-        self.note_published(Arc::new(state), candidates, records);
+        self.note_published(prepared.state, prepared.candidates, Some(records));
         self.mirror(&diff)?;
-        self.log_published(&diff, start);
+        self.log_published(&diff, prepared.begun);
         Ok(())
     }
 
-    /// Serves by these settings, the present state included if there is one. Blocks, as
-    /// [`Self::apply`].
+    fn note_leader(&self, before: &str, leader: &str) {
+        if before != leader {
+            info!(leader, "another master leads");
+            self.outlet.leader_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Serves by these settings, the present state included if there is one. Blocks: names in the
+    /// state may have to be looked up.
     ///
     /// # Errors
     /// A name that is too long; what is served stays as it was.
     pub(super) fn publish_again(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
+        self.outlet.settings.store(Arc::clone(&self.settings));
+        if self.events.live().is_some() {
+            return Ok(self.publish_live(start)?);
+        }
         let Some(present) = self.outlet.published.load_full() else {
             self.publish();
             return Ok(());
         };
-        let records = self.take_records(&present.state, &present.candidates)?;
-        if let Some(cluster) = self.cluster.clone() {
-            // The copy appears together with what it is a copy of.
-            self.editor.commit(now());
-            let own = Arc::clone(self.editor.snapshot());
-            self.edit(cluster.whole_mirror(&self.zone.apex, &own)?)?;
-            self.complete_mirror(&cluster)?;
-        }
-        let diff = self.publish();
         let (state, candidates) = (Arc::clone(&present.state), present.candidates.clone());
-        self.note_published(state, candidates, records);
+        let built = Built::new(&state, &candidates, &self.settings, &self.zone.apex);
+        let records = self.put_in(built)?;
+        self.mirror_whole()?;
+        let diff = self.publish();
+        self.note_published(state, candidates, Some(records));
         self.log_published(&diff, start);
         Ok(())
     }
 
+    /// Puts the whole copy of the mesos-dns zone in, so that it appears together with what it is a
+    /// copy of.
+    fn mirror_whole(&mut self) -> Result<(), EditError> {
+        let Some(cluster) = self.cluster.clone() else {
+            return Ok(());
+        };
+        self.editor.commit(now());
+        let own = Arc::clone(self.editor.snapshot());
+        self.edit(cluster.whole_mirror(&self.zone.apex, &own)?)?;
+        self.complete_mirror(&cluster)
+    }
+
     /// Makes the records of a state the content of the mesos-dns zone, from the next commit on.
-    fn take_records(
-        &mut self,
-        state: &State,
-        candidates: &[String],
-    ) -> Result<MesosRecords, EditError> {
-        let records = records::build(state, candidates, &self.settings, &look_up);
-        let content = to_zone::zone_content(&records, &self.settings, &self.zone.apex);
+    fn put_in(&mut self, built: Built) -> Result<MesosRecords, EditError> {
+        let Built {
+            records, content, ..
+        } = built;
         let mut defects = self.unread.clone();
         defects.merge(&records.defects);
         defects.merge(&content.defects);
@@ -273,17 +279,42 @@ impl Pipeline {
         Ok(records)
     }
 
-    fn note_published(&self, state: Arc<State>, candidates: Vec<String>, records: MesosRecords) {
+    fn note_published(
+        &self,
+        state: Arc<State>,
+        candidates: Vec<String>,
+        records: Option<MesosRecords>,
+    ) {
+        let hosts = self.events.live().map(|live| {
+            let hosts = live.known_hosts();
+            hosts
+                .map(|(host, ips)| (host.to_owned(), ips.to_vec()))
+                .collect()
+        });
+        let settings = Arc::clone(&self.settings);
+        let mut published = Published::new(state, candidates, settings, self.serial());
+        published.records = records.map(Into::into).unwrap_or_default();
+        published.hosts = hosts;
+        self.outlet
+            .is_live
+            .store(published.hosts.is_some(), Ordering::Relaxed);
+        self.outlet.published.store(Some(Arc::new(published)));
+    }
+
+    fn serial(&self) -> u32 {
         let zones = self.editor.snapshot().zones();
         let own = zones.iter().find(|one| one.apex == self.zone.apex);
-        let published = Published {
-            state,
-            candidates,
-            settings: Arc::clone(&self.settings),
-            records,
-            serial: own.map_or(0, |one| one.soa.serial),
-        };
-        self.outlet.published.store(Some(Arc::new(published)));
+        own.map_or(0, |one| one.soa.serial)
+    }
+
+    /// Brings [`Outlet::published`] up to date with what events changed.
+    pub(super) fn renew_published(&self) {
+        if let Some(live) = self.events.live()
+            && self.outlet.is_stale.swap(false, Ordering::Relaxed)
+        {
+            let candidates = live.candidates().to_vec();
+            self.note_published(Arc::new(live.state()), candidates, None);
+        }
     }
 
     fn log_published(&self, diff: &Diff, start: Instant) {
@@ -303,13 +334,20 @@ impl Pipeline {
         );
     }
 
-    /// Takes in what became known of a DC/OS cluster, in order, and publishes it at once.
+    /// Takes in what became known of a cluster, in order, and publishes it at once.
     pub(super) fn apply_news(&mut self, news: Vec<News>) {
         let Some(cluster) = self.cluster.clone() else {
             return;
         };
         let start = Instant::now();
+        let mut names = HashSet::new();
+        let mut is_whole = false;
+        let leader = self.events.live().map(|live| live.leader().to_owned());
         for one in news {
+            match self.take_events(&one) {
+                Outcome::Whole => is_whole = true,
+                Outcome::Names(more) => names.extend(more),
+            }
             let result = cluster
                 .take(one)
                 .map_err(EditError::from)
@@ -321,16 +359,101 @@ impl Pipeline {
                 warn!(%error, "a change of the cluster is left out");
             }
         }
+        if let Some((before, live)) = leader.as_deref().zip(self.events.live()) {
+            self.note_leader(before, live.leader());
+        }
+        let published = match is_whole {
+            true => self.publish_live(start),
+            false => self.publish_names(names, start),
+        };
+        if let Err(error) = published {
+            warn!(%error, "a change of the Mesos domain is left out");
+        }
+    }
+
+    /// What news mean for the records of the Mesos domain.
+    fn take_events(&mut self, news: &News) -> Outcome {
+        let events = &mut self.events;
+        match news {
+            News::Stream(operator_api::Observation::Subscribed { leader }) => {
+                events.subscribed(*leader);
+            }
+            News::Stream(operator_api::Observation::Changes { state, .. }) => {
+                return events.apply(state, &self.settings, &self.zone.apex);
+            }
+            News::Stream(operator_api::Observation::Lost) => events.lost(),
+            News::Candidates(candidates) => {
+                return Outcome::Names(events.set_candidates(candidates.clone()));
+            }
+            News::Hosts(hosts) => return Outcome::Names(events.set_hosts(hosts.clone())),
+            News::Masters(_) | News::PublicIps(_) | News::ClusterId(_) => {}
+        }
+        Outcome::Names(HashSet::new())
+    }
+
+    /// Publishes all records made from events.
+    fn publish_live(&mut self, start: Instant) -> Result<(), EditError> {
+        let Some(live) = self.events.live() else {
+            return Ok(());
+        };
+        let (content, defects) = (live.content(), live.defects().clone());
+        let (state, candidates) = (Arc::new(live.state()), live.candidates().to_vec());
+        self.unread = Defects::default();
+        self.report(defects);
+        self.editor.replace(&self.zone.apex, content)?;
+        self.mirror_whole()?;
         let diff = self.publish();
+        self.outlet.is_stale.store(false, Ordering::Relaxed);
+        self.note_published(state, candidates, None);
+        self.log_published(&diff, start);
+        self.ask_for_hosts();
+        Ok(())
+    }
+
+    /// Publishes the records made from events of these names, in the copy of the zone too, and
+    /// whatever else was edited.
+    fn publish_names(&mut self, names: HashSet<Name>, start: Instant) -> Result<(), EditError> {
+        if let (Some(live), Some(cluster)) = (self.events.live(), self.cluster.clone()) {
+            let zones = cluster.zones();
+            for name in &names {
+                let rrsets = live.rrsets(name);
+                let copies = zones.mirror_name(&self.zone.apex, name, &rrsets)?;
+                self.editor.set(name, rrsets)?;
+                for (copy, rrsets) in copies.names {
+                    self.editor.set(&copy, rrsets)?;
+                }
+            }
+            self.outlet
+                .is_stale
+                .fetch_or(!names.is_empty(), Ordering::Relaxed);
+            if *live.defects() != self.logged {
+                let defects = live.defects().clone();
+                self.report(defects);
+            }
+        }
+        let diff = self.publish();
+        self.ask_for_hosts();
         if !diff.is_empty() {
+            let took = start.elapsed();
+            self.outlet.publish_duration.observe(took.as_secs_f64());
             debug!(
                 names = self.editor.snapshot().len(),
                 added = diff.added.len(),
                 changed = diff.changed.len(),
                 removed = diff.removed.len(),
-                microseconds = start.elapsed().as_micros(),
+                microseconds = took.as_micros(),
                 "published"
             );
+        }
+        Ok(())
+    }
+
+    /// Has the addresses of host names looked up that records need.
+    fn ask_for_hosts(&self) {
+        if let (Some(live), Some(cluster)) = (self.events.live(), &self.cluster) {
+            for host in live.take_unknown_hosts() {
+                cluster.ask_for_host(host.into());
+            }
         }
     }
 
@@ -399,13 +522,89 @@ impl Pipeline {
         if defects == self.logged {
             return;
         }
+        let reasons =
+            |of: &Defects| -> Vec<_> { of.entries().iter().map(|one| one.reason).collect() };
         if defects.is_empty() {
             info!("nothing is left out of the state any more");
-        } else {
+        } else if self.events.live().is_none() || reasons(&defects) != reasons(&self.logged) {
+            // Events change the counts all the time.
             warn!(%defects, "left out of the state");
         }
         self.outlet.left_out.store(Arc::new(defects.clone()));
         self.logged = defects;
+    }
+}
+
+/// A state that was fetched, read and made into records.
+pub(super) struct Prepared {
+    begun: Instant,
+    state: Arc<State>,
+    candidates: Vec<String>,
+    /// What reading it left out.
+    unread: Defects,
+    /// `None` if it says what is served already, or nobody has use for it.
+    built: Option<Built>,
+}
+
+/// The records of a state.
+struct Built {
+    settings: Arc<records::Settings>,
+    records: MesosRecords,
+    content: ZoneContent,
+}
+
+impl Prepared {
+    /// Reads a state and makes its records, unless `is_needed` says that only what events lack is
+    /// taken of it. Blocks: names in the state may have to be looked up.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(super) fn new(
+        observation: &Observation,
+        outlet: &Outlet,
+        is_needed: bool,
+    ) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let (state, unread) = state::parse(&observation.body)
+            .with_context(|| format!("state of {}", observation.fetched_from))?;
+        let listed = observation.candidates.listed();
+        let candidates: Vec<String> = listed.map(ToString::to_string).collect();
+        let published = outlet.published.load();
+        let is_served = published
+            .as_ref()
+            .is_some_and(|one| *one.state == state && one.candidates == candidates);
+        let settings = outlet.settings.load_full();
+        let built = match is_needed && !is_served {
+            true => {
+                let apex = Name::from_text(&settings.domain)?;
+                Some(Built::new(&state, &candidates, &settings, &apex))
+            }
+            false => None,
+        };
+        Ok(Self {
+            begun,
+            state: Arc::new(state),
+            candidates,
+            unread,
+            built,
+        })
+    }
+}
+
+impl Built {
+    fn new(
+        state: &State,
+        candidates: &[String],
+        settings: &Arc<records::Settings>,
+        apex: &Name,
+    ) -> Self {
+        let records = records::build(state, candidates, settings, &look_up);
+        let content = to_zone::zone_content(&records, settings, apex);
+        Self {
+            settings: Arc::clone(settings),
+            records,
+            content,
+        }
     }
 }
 

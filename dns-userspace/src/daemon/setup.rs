@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::listen;
+use crate::config::dcos::MesosSource;
 use crate::config::{Config, Dcos, Surroundings, XdpMode};
 use crate::dataplane::{self, Mode};
 use crate::mesos::follow::FollowSettings;
@@ -56,7 +57,11 @@ impl Setup {
     }
 
     pub(super) fn follow_settings(&self) -> Result<FollowSettings> {
-        self.config.follow_settings().context("Zk")
+        let mut settings = self.config.follow_settings().context("Zk")?;
+        settings.fetches = self
+            .dcos()
+            .is_none_or(|dcos| dcos.mesos_source != MesosSource::Events);
+        Ok(settings)
     }
 
     /// Whether Mesos is followed in the same way by `other`.

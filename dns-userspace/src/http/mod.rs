@@ -106,19 +106,20 @@ impl<S: Source> Api<S> {
         if endpoint == v1::Endpoint::Ports {
             return text(StatusCode::NOT_IMPLEMENTED, "To be implemented...");
         }
-        let (config, published) = (self.source.config(), self.source.published());
-        let body = if endpoint.is_listing() {
+        let _permit = match endpoint.is_listing() {
             // The semaphore is never closed.
-            let _permit = self.listings.acquire().await;
-            tokio::task::spawn_blocking(move || endpoint.body(&config, published.as_deref()))
-                .await
-                .map_err(|error| error.to_string())
-                .and_then(|body| body.map_err(|error| error.to_string()))
-        } else {
-            endpoint
-                .body(&config, published.as_deref())
-                .map_err(|error| error.to_string())
+            true => self.listings.acquire().await.ok(),
+            false => None,
         };
+        // The records may have to be made first.
+        let source = Arc::clone(&self.source);
+        let body = tokio::task::spawn_blocking(move || {
+            endpoint.body(&source.config(), source.published().as_deref())
+        });
+        let body = body
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|body| body.map_err(|error| error.to_string()));
         match body {
             Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => {

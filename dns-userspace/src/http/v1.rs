@@ -69,9 +69,9 @@ impl Endpoint {
         match (self, published) {
             (Self::Version, _) => go_json::to_vec(&Version::default()),
             (Self::Config, _) => config_body(config, published.map_or(0, |one| one.serial)),
-            (Self::Host(host), Some(published)) => hosts(&published.records, host),
+            (Self::Host(host), Some(published)) => hosts(published.records(), host),
             (Self::Host(_), None) => go_json::to_vec(&[HostRow::default()]),
-            (Self::Service(service), Some(published)) => services(&published.records, service),
+            (Self::Service(service), Some(published)) => services(published.records(), service),
             (Self::Service(_), None) => go_json::to_vec(&[ServiceRow::default()]),
             (Self::Enumerate, Some(published)) => published.enumerate_body(),
             (Self::Axfr, Some(published)) => published.axfr_body(config.refresh_seconds),

@@ -34,6 +34,8 @@ const MAX_LOGGED_ERRORS: usize = 8;
 /// What is followed, and how.
 #[derive(Clone, Debug)]
 pub struct FollowSettings {
+    /// Whether the state is fetched at all, and masters not only looked for.
+    pub fetches: bool,
     /// `RefreshSeconds`: the time from one fetch to the next; more than zero.
     pub refresh: Duration,
     /// How masters are found.
@@ -134,17 +136,18 @@ pub fn follow(settings: FollowSettings) -> Result<Follower, SetupError> {
         async move { fetcher.refresh(&candidates).await }
     };
     let detection = detect(&settings.detection);
+    let refresh = settings.fetches.then_some(settings.refresh);
     Ok(follow_with(
-        settings.refresh,
+        refresh,
         settings.detection.timeout,
         detection,
         fetch,
     ))
 }
 
-/// The loop with any way to fetch.
+/// The loop with any way to fetch, every `refresh` or never.
 fn follow_with<Fetch, Fetching>(
-    refresh: Duration,
+    refresh: Option<Duration>,
     detection_timeout: Duration,
     detection: Detection,
     fetch: Fetch,
@@ -159,7 +162,8 @@ where
     let wishes = Arc::new(Notify::new());
     let run = Loop {
         wishes: Arc::clone(&wishes),
-        refresh: refresh.max(Duration::from_millis(1)),
+        fetches: refresh.is_some(),
+        refresh: refresh.unwrap_or_default().max(Duration::from_millis(1)),
         detection_timeout,
         detection,
         fetch,
@@ -180,6 +184,7 @@ where
 
 struct Loop<Fetch> {
     wishes: Arc<Notify>,
+    fetches: bool,
     refresh: Duration,
     detection_timeout: Duration,
     detection: Detection,
@@ -241,7 +246,9 @@ where
                         status.detection_timed_out &= list.leader.is_none();
                         status.candidates = list;
                     });
-                    event_due.get_or_insert(next_event_at);
+                    if self.fetches {
+                        event_due.get_or_insert(next_event_at);
+                    }
                 }
                 changed = changed(&mut zookeeper) => match changed {
                     Some(present) => self.status.send_modify(|status| status.zookeeper = Some(present)),
@@ -255,10 +262,10 @@ where
                     }
                     (in_flight, due) = self.begin(candidates.borrow().clone());
                 }
-                () = sleep_until(due), if in_flight.is_none() => {
+                () = sleep_until(due), if self.fetches && in_flight.is_none() => {
                     (in_flight, due) = self.begin(candidates.borrow().clone());
                 }
-                () = wishes.notified() => wished = true,
+                () = wishes.notified() => wished = self.fetches,
                 () = at(wished.then_some(wishes_from)), if in_flight.is_none() => {
                     wished = false;
                     (in_flight, due) = self.begin(candidates.borrow().clone());

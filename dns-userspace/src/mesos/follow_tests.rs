@@ -58,7 +58,7 @@ fn scene(first: Candidates, zookeeper: bool, act: Act) -> Scene {
         }
     };
     let begun = Instant::now();
-    let follower = follow_with(REFRESH, Duration::from_secs(30), detection, fetch);
+    let follower = follow_with(Some(REFRESH), Duration::from_secs(30), detection, fetch);
     Scene {
         follower,
         candidates,

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use super::events::{Event, EventError};
 use super::reconnect::{Readiness, ReadinessTimes, Reconnect, ReconnectTimes};
 use super::recordio::{RecordIo, RecordIoError};
+use super::state_model::{StateChanges, StateModel};
 use super::tasks::{Changes, TaskModel};
 use crate::config::Tls;
 
@@ -59,6 +60,8 @@ pub struct OperatorApiSettings {
     pub on_redirect: OnRedirect,
     /// The DC/OS service token, sent as `Authorization: token=…`.
     pub token: Option<String>,
+    /// Whether what the state document would say is kept, too.
+    pub keeps_state: bool,
     /// Longest wait for the head of the response.
     pub response_timeout: Duration,
     /// Longest record that is read; the first of a stream holds the whole state.
@@ -75,6 +78,7 @@ impl Default for OperatorApiSettings {
             https: false,
             on_redirect: OnRedirect::Follow,
             token: None,
+            keeps_state: false,
             response_timeout: Duration::from_secs(30),
             max_record_octets: 512 << 20,
             reconnect: ReconnectTimes::default(),
@@ -129,7 +133,12 @@ pub enum Observation {
         leader: Option<SocketAddr>,
     },
     /// What an event changed, or the whole state when a stream is published first.
-    Changes(Changes),
+    Changes {
+        /// In the names of DC/OS.
+        tasks: Changes,
+        /// In what the state document would say; nothing unless it is kept.
+        state: StateChanges,
+    },
     /// The stream is lost. What is published stays.
     Lost,
 }
@@ -326,7 +335,7 @@ impl Follower {
     ) -> Result<(), StreamError> {
         let leader = response.remote_addr();
         let mut records = Records::new(response, self.settings.max_record_octets);
-        let mut model = TaskModel::default();
+        let mut models = Models::default();
         let mut heartbeat = DEFAULT_HEARTBEAT;
         let mut silent_at = Instant::now() + heartbeat * MISSED_HEARTBEATS;
 
@@ -335,14 +344,14 @@ impl Follower {
             return Err(StreamError::NotSubscribed);
         };
         heartbeat = subscribed.heartbeat_interval().unwrap_or(heartbeat);
-        self.apply(&mut model, &first).await;
+        self.apply(&mut models, &first).await;
         let now = Instant::now();
         *subscribed_at = Some(now);
         silent_at = now + heartbeat * MISSED_HEARTBEATS;
         let mut readiness = Readiness::new(subscribed.state(), self.settings.readiness, now);
         drop(first);
-        self.report(&model, true);
-        info!(leader = ?leader, tasks = model.tasks().count(), "subscribed to events");
+        self.report(&models.tasks, true);
+        info!(leader = ?leader, tasks = models.tasks.tasks().count(), "subscribed to events");
         self.send(Observation::Subscribed { leader }).await?;
 
         // Held back: events change the model, but nothing is passed on.
@@ -354,17 +363,24 @@ impl Follower {
             let Ok(event) = waited.await else { break };
             let event = event?;
             readiness.note(&event, Instant::now());
-            self.apply(&mut model, &event).await;
+            self.apply(&mut models, &event).await;
             if matches!(event, Event::Heartbeat) {
                 silent_at = Instant::now() + heartbeat * MISSED_HEARTBEATS;
-                self.report(&model, true);
+                self.report(&models.tasks, true);
             }
         }
-        self.send(Observation::Changes(model.whole())).await?;
+        let whole = Observation::Changes {
+            tasks: models.tasks.whole(),
+            state: match self.settings.keeps_state {
+                true => models.state.whole(),
+                false => StateChanges::default(),
+            },
+        };
+        self.send(whole).await?;
 
         loop {
             let event = self.next(&mut records, silent_at, heartbeat).await?;
-            let changes = self.apply(&mut model, &event).await;
+            let (tasks, state) = self.apply(&mut models, &event).await;
             match &event {
                 Event::Subscribed(again) => {
                     heartbeat = again.heartbeat_interval().unwrap_or(heartbeat);
@@ -372,13 +388,13 @@ impl Follower {
                 }
                 Event::Heartbeat => {
                     silent_at = Instant::now() + heartbeat * MISSED_HEARTBEATS;
-                    self.report(&model, true);
+                    self.report(&models.tasks, true);
                 }
                 Event::Other(kind) => debug!(kind, "an event that is not read"),
                 _ => {}
             }
-            if changes.resync || !changes.tasks.is_empty() {
-                self.send(Observation::Changes(changes)).await?;
+            if tasks.resync || !tasks.tasks.is_empty() || !state.is_empty() {
+                self.send(Observation::Changes { tasks, state }).await?;
             }
         }
     }
@@ -404,13 +420,18 @@ impl Follower {
         Ok(Event::from_json(&record)?)
     }
 
-    async fn apply(&self, model: &mut TaskModel, event: &Event) -> Changes {
+    async fn apply(&self, models: &mut Models, event: &Event) -> (Changes, StateChanges) {
         let names = event
             .hostnames()
             .filter(|name| name.parse::<IpAddr>().is_err());
         let names: Vec<String> = names.map(str::to_owned).collect();
         let found = lookup_all(&self.resolver, names).await;
-        model.apply(event, &|name| found.get(name).copied())
+        let tasks = models.tasks.apply(event, &|name| found.get(name).copied());
+        let state = match self.settings.keeps_state {
+            true => models.state.apply(event),
+            false => StateChanges::default(),
+        };
+        (tasks, state)
     }
 
     fn report(&self, model: &TaskModel, subscribed: bool) {
@@ -428,6 +449,13 @@ impl Follower {
         let sent = self.out.send(observation).await;
         sent.map_err(|_| StreamError::NobodyListens)
     }
+}
+
+/// What a stream has told so far.
+#[derive(Default)]
+struct Models {
+    tasks: TaskModel,
+    state: StateModel,
 }
 
 /// Where a redirect leads: `host:port`.

@@ -182,7 +182,7 @@ impl Followed {
 
     async fn changes(&mut self, resync: bool) -> Tasks {
         match self.next().await {
-            Observation::Changes(changes) if changes.resync == resync => changes.tasks,
+            Observation::Changes { tasks, .. } if tasks.resync == resync => tasks.tasks,
             other => panic!("{other:?}"),
         }
     }
@@ -304,7 +304,7 @@ async fn a_stream_without_heartbeats_is_lost() {
         n += 1;
         stream.record(&task_added(&n.to_string())).await;
         match followed.next().await {
-            Observation::Changes(_) => tokio::task::yield_now().await,
+            Observation::Changes { .. } => tokio::task::yield_now().await,
             Observation::Lost => break,
             other => panic!("{other:?}"),
         }

@@ -381,6 +381,7 @@ impl LiveRecords {
             .map(|id| (Arc::clone(id), self.of_scheduler(id)))
             .collect();
         self.hosts.insert(host.into(), addresses.to_vec());
+        self.unknown_hosts.borrow_mut().remove(host);
         for (id, old) in old {
             let own = self.of_scheduler(&id);
             self.exchange(old, &[], own, &mut changed);
