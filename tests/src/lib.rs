@@ -21,6 +21,7 @@ pub mod running;
 pub mod scene;
 pub mod served;
 pub mod upstream;
+pub mod wire;
 pub mod zookeeper;
 
 pub use testbed::{netns, process, xdp};

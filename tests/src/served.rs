@@ -15,7 +15,10 @@ use dns_userspace::{
 };
 use tokio::runtime::Runtime;
 
-use crate::dig::Dig;
+use crate::{
+    dig::Dig,
+    wire::{self, Reply},
+};
 
 /// The serial of every zone before its content is known.
 pub const SERIAL: u32 = 1_700_000_000;
@@ -124,6 +127,8 @@ impl Plan {
             timeout: Duration::from_millis(300),
             max_in_flight: 64,
             manner: Default::default(),
+            cache: Default::default(),
+            clock: Default::default(),
         });
         self
     }
@@ -147,7 +152,10 @@ impl Plan {
             .enable_all()
             .build()?;
         let forwarder = match self.upstreams {
-            Some(settings) => Some(Arc::new(Forwarder::new(settings, &[])?)),
+            Some(settings) => {
+                let runtime = runtime.handle().clone();
+                Some(Arc::new(Forwarder::new(settings, &[], runtime)?))
+            }
             None => None,
         };
         let guard = runtime.enter();
@@ -193,6 +201,15 @@ impl Served {
         Dig::at(self.address().ip()).port(self.address().port())
     }
 
+    /// Asks over UDP in raw octets, without EDNS.
+    ///
+    /// # Errors
+    ///
+    /// As [`wire::ask`].
+    pub fn query(&self, name: &str, rtype: &str) -> Result<Reply> {
+        wire::ask(self.address(), &wire::Query::new(7, name, rtype)?)
+    }
+
     /// Commits what the editor was given, and serves it.
     pub fn publish(&mut self) {
         self.editor.commit(SERIAL);
@@ -204,6 +221,14 @@ impl Served {
         self.server
             .as_ref()
             .map(|server| server.totals(transport))
+            .unwrap_or_default()
+    }
+
+    /// What the forwarder did and has.
+    pub fn forwarder(&self) -> forwarder::Readout {
+        self.server
+            .as_ref()
+            .and_then(Server::forwarder)
             .unwrap_or_default()
     }
 

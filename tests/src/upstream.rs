@@ -3,13 +3,20 @@
 //! `nxdomain`, `servfail`, `refused` and `nodata` give that; `timeout` gives nothing; `badid` and
 //! `badname` give another id or question, and nothing after; `forged` gives both and then the true
 //! response; `manyN` gives N addresses, cut with TC over UDP where they do not fit; `tc` sets TC
-//! over UDP; anything else gives one address.
+//! over UDP; `ttlN` gives one address for N seconds; `nxsoaN` and `nosoaN` deny name and type with
+//! an SOA whose minimum is N seconds; `lower` gives back the question in lower case; `noedns` knows
+//! no EDNS; `guess` gives three wrong ids over UDP and nothing after; anything else gives one
+//! address.
+//!
+//! The whole server can be made to hold its responses over UDP or to be silent, and to speak octets
+//! of the test's own.
 
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 /// The TTL of every record given.
@@ -20,7 +27,18 @@ pub const TTL: u32 = 77;
 pub struct Upstream {
     /// Where it listens, over UDP and TCP.
     pub address: SocketAddr,
+    socket: Arc<UdpSocket>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    script: Arc<Mutex<Script>>,
+}
+
+/// What the server as a whole does.
+#[derive(Debug)]
+struct Script {
+    answer: Ipv4Addr,
+    is_silent: bool,
+    is_holding: bool,
+    held: Vec<(Vec<u8>, SocketAddr)>,
 }
 
 /// A query as it arrived.
@@ -44,13 +62,70 @@ impl Upstream {
         let (udp, tcp) = bind_both()?;
         let upstream = Self {
             address: udp.local_addr()?,
+            socket: Arc::new(udp),
             seen: Arc::default(),
+            script: Arc::new(Mutex::new(Script {
+                answer,
+                is_silent: false,
+                is_holding: false,
+                held: Vec::new(),
+            })),
         };
         let server = upstream.clone();
-        thread::spawn(move || server.serve_udp(&udp, answer));
+        thread::spawn(move || server.serve_udp());
         let server = upstream.clone();
-        thread::spawn(move || server.serve_tcp(&tcp, answer));
+        thread::spawn(move || server.serve_tcp(&tcp));
         Ok(upstream)
+    }
+
+    /// Gives another first address from the next query on.
+    pub fn set_answer(&self, answer: Ipv4Addr) {
+        self.script().answer = answer;
+    }
+
+    /// Whether it takes queries and says nothing, over UDP and TCP.
+    pub fn set_silent(&self, is_silent: bool) {
+        self.script().is_silent = is_silent;
+    }
+
+    /// Keeps responses over UDP back until [`release`](Self::release).
+    pub fn hold(&self) {
+        self.script().is_holding = true;
+    }
+
+    /// Sends what was kept back, and goes on as usual.
+    pub fn release(&self) {
+        let mut script = self.script();
+        script.is_holding = false;
+        for (response, to) in script.held.drain(..) {
+            self.send(&response, to);
+        }
+    }
+
+    /// The responses kept back, and whom they are for.
+    pub fn held(&self) -> Vec<(Vec<u8>, SocketAddr)> {
+        self.script().held.clone()
+    }
+
+    /// Sends octets from its own address and port.
+    pub fn send(&self, octets: &[u8], to: SocketAddr) {
+        let _ = self.socket.send_to(octets, to);
+    }
+
+    /// Waits until so many queries were seen, at most half a minute; gives those there are.
+    pub fn wait_for(&self, count: usize) -> Vec<Seen> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let seen = self.seen();
+            if seen.len() >= count || Instant::now() > deadline {
+                return seen;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The queries so far.
@@ -70,38 +145,52 @@ impl Upstream {
             .push(seen);
     }
 
-    fn serve_udp(&self, socket: &UdpSocket, answer: Ipv4Addr) {
+    fn serve_udp(&self) {
         let mut buffer = [0; 4096];
-        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+        while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             let query = buffer.get(..len).unwrap_or_default();
+            let mut script = self.script();
+            let responses = if script.is_silent {
+                Vec::new()
+            } else {
+                respond(query, script.answer, Some(udp_limit(query)))
+            };
+            let is_holding = script.is_holding;
+            if is_holding {
+                let held = responses.iter().map(|response| (response.clone(), from));
+                script.held.extend(held);
+            }
+            drop(script);
+            // Before anything is sent, so that whoever has a response finds its query.
             self.note(query, from, false);
-            for response in respond(query, answer, Some(udp_limit(query))) {
-                let _ = socket.send_to(&response, from);
+            for response in responses.iter().filter(|_| !is_holding) {
+                self.send(response, from);
             }
         }
     }
 
-    fn serve_tcp(&self, listener: &TcpListener, answer: Ipv4Addr) {
+    fn serve_tcp(&self, listener: &TcpListener) {
         while let Ok((stream, from)) = listener.accept() {
-            let _ = self.serve_stream(stream, from, answer);
+            let server = self.clone();
+            thread::spawn(move || while server.serve_message(&stream, from).is_ok() {});
         }
     }
 
-    fn serve_stream(
-        &self,
-        mut stream: TcpStream,
-        from: SocketAddr,
-        answer: Ipv4Addr,
-    ) -> io::Result<()> {
+    fn serve_message(&self, mut stream: &TcpStream, from: SocketAddr) -> io::Result<()> {
         let mut len = [0; 2];
         stream.read_exact(&mut len)?;
         let mut query = vec![0; usize::from(u16::from_be_bytes(len))];
         stream.read_exact(&mut query)?;
         self.note(&query, from, true);
+        let script = self.script();
+        let (answer, is_silent) = (script.answer, script.is_silent);
+        drop(script);
+        if is_silent {
+            return Ok(());
+        }
         for response in respond(&query, answer, None) {
             let len = u16::try_from(response.len()).unwrap_or_default();
-            stream.write_all(&len.to_be_bytes())?;
-            stream.write_all(&response)?;
+            stream.write_all(&[&len.to_be_bytes(), response.as_slice()].concat())?;
         }
         Ok(())
     }
@@ -150,10 +239,15 @@ fn respond(query: &[u8], answer: Ipv4Addr, udp_limit: Option<usize>) -> Vec<Vec<
     let len = usize::from(question.get(12).copied().unwrap_or_default());
     let label = question.get(13..13 + len).unwrap_or_default();
     let label = String::from_utf8_lossy(label).to_ascii_lowercase();
-    let many = label.strip_prefix("many").and_then(|n| n.parse().ok());
+    let number = |prefix| label.strip_prefix(prefix).and_then(|n| n.parse().ok());
+    let many = number("many");
+    let ttl = number("ttl").unwrap_or(TTL);
     let with_opt = query.get(11).is_some_and(|count| *count > 0);
     let with_addresses = |rcode: u8, count: u32, udp_limit: Option<usize>| {
-        let mut out = with_addresses(question, rcode, answer, count, udp_limit);
+        let mut out = with_addresses(question, rcode, (answer, ttl), count, udp_limit);
+        if let Some(minimum) = number("nxsoa").or(number("nosoa")) {
+            add_soa(&mut out, minimum);
+        }
         if with_opt {
             out.extend_from_slice(OPT);
             if let Some(additionals) = out.get_mut(11) {
@@ -171,8 +265,27 @@ fn respond(query: &[u8], answer: Ipv4Addr, udp_limit: Option<usize>) -> Vec<Vec<
     if let Some(octet) = other_name.get_mut(13) {
         *octet ^= 1;
     }
+    let mut lower = good(1);
+    if let Some(name) = lower.get_mut(12..question.len()) {
+        name.make_ascii_lowercase();
+    }
+    if label == "noedns" && with_opt {
+        // As a server of RFC 1035 alone does: the header, and what it could read.
+        let mut refused = question.to_vec();
+        for (slot, octet) in refused.iter_mut().skip(2).zip([0x81, 0x81, 0, 1]) {
+            *slot = octet;
+        }
+        for slot in refused.iter_mut().skip(6).take(6) {
+            *slot = 0;
+        }
+        return vec![refused];
+    }
     match label.as_str() {
         "timeout" => vec![],
+        "lower" => vec![lower],
+        "guess" if udp_limit.is_some() => vec![other_id; 3],
+        _ if number("nxsoa").is_some() => vec![with_addresses(3, 0, None)],
+        _ if number("nosoa").is_some() => vec![with_addresses(0, 0, None)],
         "nxdomain" => vec![with_addresses(3, 0, None)],
         "servfail" => vec![with_addresses(2, 0, None)],
         "refused" => vec![with_addresses(5, 0, None)],
@@ -194,7 +307,7 @@ fn respond(query: &[u8], answer: Ipv4Addr, udp_limit: Option<usize>) -> Vec<Vec<
 fn with_addresses(
     question: &[u8],
     rcode: u8,
-    first: Ipv4Addr,
+    (first, ttl): (Ipv4Addr, u32),
     count: u32,
     udp_limit: Option<usize>,
 ) -> Vec<u8> {
@@ -222,9 +335,20 @@ fn with_addresses(
     }
     for n in 0..sent {
         out.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1]);
-        out.extend_from_slice(&TTL.to_be_bytes());
+        out.extend_from_slice(&ttl.to_be_bytes());
         out.extend_from_slice(&[0, 4]);
         out.extend_from_slice(&(u32::from(first) + n).to_be_bytes());
     }
     out
+}
+
+/// Adds the SOA of the question's name to the authority section: TTL 3600, and this minimum.
+fn add_soa(out: &mut Vec<u8>, minimum: u32) {
+    if let Some(authorities) = out.get_mut(9) {
+        *authorities = 1;
+    }
+    out.extend_from_slice(b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x0e\x10\x00\x18\xc0\x0c\xc0\x0c");
+    for field in [1, 2, 3, 4, minimum] {
+        out.extend_from_slice(&u32::to_be_bytes(field));
+    }
 }

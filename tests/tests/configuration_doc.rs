@@ -57,14 +57,14 @@ fn every_key_is_explained() {
         .filter_map(|line| line.split(" | ").next())
         .collect();
     let sample: Value = serde_json::from_str(sample(&document)).unwrap();
-    let xdp = sample["xdp"].as_object().unwrap().keys();
+    let members = ["xdp", "cache"].map(|object| sample[object].as_object().unwrap().keys());
     let keys = KEYS
         .into_iter()
-        .filter(|key| !["xdp", "dcos"].contains(key));
-    for key in keys.chain(xdp.map(String::as_str)) {
+        .filter(|key| !["xdp", "cache", "dcos"].contains(key));
+    for key in keys.chain(members.into_iter().flatten().map(String::as_str)) {
         assert!(rows.contains(&format!("`{key}`")), "{key} has no row");
     }
-    for object in ["xdp", "dcos"] {
+    for object in ["xdp", "cache", "dcos"] {
         assert!(document.contains(&format!("## The object `{object}`")));
     }
 }

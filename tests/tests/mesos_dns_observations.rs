@@ -99,6 +99,9 @@ fn start(fast: bool) -> (Served, [Upstream; 2]) {
         timeout: Duration::from_millis(300),
         max_in_flight: 64,
         manner: Default::default(),
+        // mesos-dns keeps nothing.
+        cache: forwarder::CacheSettings::OFF,
+        clock: Default::default(),
     });
     if !fast {
         plan.fast_path = None;

@@ -9,11 +9,12 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{
-    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Xdp, XdpMode, dcos,
+    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Xdp, XdpMode, cache, dcos,
 };
+use crate::forwarder::CacheSettings;
 
 /// Every key, spelled as `/v1/config` spells it.
-pub const KEYS: [&str; 40] = [
+pub const KEYS: [&str; 41] = [
     "RefreshSeconds",
     "Port",
     "Timeout",
@@ -53,6 +54,7 @@ pub const KEYS: [&str; 40] = [
     "IAMConfigFile",
     "MesosAuthentication",
     "xdp",
+    "cache",
     "dcos",
 ];
 
@@ -140,6 +142,7 @@ fn defaults(path: &Path) -> Config {
         iam_config_file: String::new(),
         authentication: Authentication::None,
         xdp: Xdp::default(),
+        cache: CacheSettings::default(),
         dcos: None,
     }
 }
@@ -275,11 +278,14 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         "MesosAuthentication" => found.text(value, &mut reading.authentication),
         "dcos" => read_dcos(reading, value),
         _ => {
-            let unknown = found.xdp(value, &mut config.xdp);
+            let unknown = match *key {
+                "cache" => cache::read(&mut found, value, &mut config.cache),
+                _ => found.xdp(value, &mut config.xdp),
+            };
             reading.warnings.extend(
                 unknown
                     .into_iter()
-                    .map(|key| format!("unknown key \"xdp.{key}\" is ignored")),
+                    .map(|member| format!("unknown key \"{key}.{member}\" is ignored")),
             );
         }
     }
@@ -307,7 +313,7 @@ fn read_dcos(reading: &mut Reading, value: &Value) {
 }
 
 /// One member, on its way to its place.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     path: &'a Path,
     key: &'a str,
     problems: &'a mut Vec<Problem>,
@@ -346,7 +352,8 @@ impl Found<'_> {
         self.problems.push(problem);
     }
 
-    fn too_far(&mut self, value: &Value, message: &str, accepted: &'static str) {
+    /// Notes a value of the right type that cannot be worked with.
+    pub(super) fn too_far(&mut self, value: &Value, message: &str, accepted: &'static str) {
         let message = format!("{} {message}: {value}", self.key);
         let problem = self.make(value, message, accepted);
         self.late.push(problem);
@@ -397,7 +404,7 @@ impl Found<'_> {
         }
     }
 
-    fn number<T: TryFrom<i64>>(&mut self, value: &Value, go_type: &str, slot: &mut T) {
+    pub(super) fn number<T: TryFrom<i64>>(&mut self, value: &Value, go_type: &str, slot: &mut T) {
         let mut found = None;
         self.number_or_null(value, go_type, &mut found);
         if let Some(found) = found {
@@ -433,7 +440,7 @@ impl Found<'_> {
         }
     }
 
-    fn ttl(&mut self, value: &Value, slot: &mut u32) {
+    pub(super) fn ttl(&mut self, value: &Value, slot: &mut u32) {
         let mut found: Option<i32> = None;
         self.number_or_null(value, "int32", &mut found);
         if let Some(seconds) = found {
@@ -510,26 +517,39 @@ impl Found<'_> {
         }
     }
 
+    /// The members of an object of ours; none for null and for what is no object, which is noted.
+    pub(super) fn members<'v>(
+        &mut self,
+        value: &'v Value,
+    ) -> Option<&'v serde_json::Map<String, Value>> {
+        match value {
+            Value::Object(members) => return Some(members),
+            Value::Null => {}
+            other => self.wrong_type(other, "object", "an object"),
+        }
+        None
+    }
+
+    /// A member of this object, by its full name.
+    pub(super) fn member<'b>(&'b mut self, full: &'b str) -> Found<'b> {
+        Found {
+            path: self.path,
+            key: full,
+            problems: &mut *self.problems,
+            late: &mut *self.late,
+        }
+    }
+
     /// Reads `xdp`; gives the keys it does not know.
     fn xdp(&mut self, value: &Value, slot: &mut Xdp) -> Vec<String> {
         let mut unknown = Vec::new();
-        let members = match value {
-            Value::Object(members) => members,
-            Value::Null => return unknown,
-            other => {
-                self.wrong_type(other, "object", "an object");
-                return unknown;
-            }
+        let Some(members) = self.members(value) else {
+            return unknown;
         };
         for (key, value) in members {
             let lower = key.to_ascii_lowercase();
             let full = format!("xdp.{lower}");
-            let mut member = Found {
-                path: self.path,
-                key: &full,
-                problems: &mut *self.problems,
-                late: &mut *self.late,
-            };
+            let mut member = self.member(&full);
             match lower.as_str() {
                 "interfaces" => member.texts(value, &mut slot.interfaces),
                 "mode" => member.word(

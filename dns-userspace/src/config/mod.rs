@@ -1,9 +1,9 @@
 //! Configuration: read at the edges, checked once, and handed inward as small structs.
 //!
-//! The file is the `config.json` of mesos-dns with the objects `xdp` and `dcos` beside its
-//! keys. [`load`] stops
-//! at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
+//! The file is the `config.json` of mesos-dns with the objects `xdp`, `cache` and `dcos`
+//! beside its keys. [`load`] stops at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
 
+mod cache;
 pub mod dcos;
 mod follow;
 pub mod host;
@@ -26,6 +26,7 @@ pub use secret::Secret;
 pub use tls::Tls;
 pub use xdp::{OnExit, Xdp, XdpMode};
 
+use crate::forwarder::CacheSettings;
 use crate::records::{self, IpSource, LabelRule, NameServer, SoaSettings};
 
 /// Every setting, typed and checked. Names are those of the file; times are in seconds.
@@ -113,6 +114,8 @@ pub struct Config {
     pub authentication: Authentication,
     /// `xdp`.
     pub xdp: Xdp,
+    /// `cache`.
+    pub cache: CacheSettings,
     /// `dcos`, if the file has it.
     pub dcos: Option<Dcos>,
 }

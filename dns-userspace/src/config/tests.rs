@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::forwarder::TtlBounds;
 
 const PATH: &str = "/etc/mesos-dns/config.json";
 
@@ -77,6 +78,7 @@ fn defaults_are_those_of_mesos_dns() {
     assert!(config.set_truncate_bit && config.enumeration_on);
     assert!(!config.enforce_rfc952 && !config.mesos_https_on);
     assert_eq!(config.xdp, Xdp::default());
+    assert_eq!(config.cache, CacheSettings::default());
 }
 
 #[test]
@@ -92,7 +94,9 @@ fn every_key_is_read_in_any_case() {
         "mesoshttpson":true,"mesoscredentials":{"PRINCIPAL":"me","secret":"hush"},
         "mesosauthentication":"basic",
         "XDP":{"interfaces":["eth0"],"mode":"generic","max_names":7,"pin_path":"/p","on_exit":"detach",
-        "lease_seconds":9}"#,
+        "lease_seconds":9},
+        "Cache":{"MAX_BYTES":0,"min_ttl":1,"max_ttl":2,"negative_max_ttl":3,"serve_stale":4,
+        "prefetch":5}"#,
     );
     assert_eq!(config.refresh_seconds, 7);
     assert_eq!((config.port, config.http_port), (5353, 80));
@@ -134,6 +138,19 @@ fn every_key_is_read_in_any_case() {
             lease_seconds: 9,
         }
     );
+    assert_eq!(
+        config.cache,
+        CacheSettings {
+            max_octets: 0,
+            ttl: TtlBounds {
+                min: 1,
+                max: 2,
+                negative_max: 3,
+            },
+            serve_stale: 4,
+            prefetch: 5,
+        }
+    );
 }
 
 #[test]
@@ -173,7 +190,8 @@ fn the_secret_is_never_shown() {
 
 #[test]
 fn unknown_and_legacy_keys_are_named() {
-    let warnings = with(r#""ns":"x","Mname":"y","Colour":1,"xdp":{"colour":2}"#).warnings;
+    let warnings =
+        with(r#""ns":"x","Mname":"y","Colour":1,"xdp":{"colour":2},"cache":{"size":3}"#).warnings;
     assert_eq!(
         warnings,
         [
@@ -181,6 +199,7 @@ fn unknown_and_legacy_keys_are_named() {
             "key \"Mname\" of an older mesos-dns has no effect",
             "unknown key \"Colour\" is ignored",
             "unknown key \"xdp.colour\" is ignored",
+            "unknown key \"cache.size\" is ignored",
         ]
     );
 }
@@ -198,7 +217,7 @@ fn credentials_without_authentication_are_warned_about() {
 
 /// Members, the key at fault, and the words of mesos-dns.
 #[rustfmt::skip]
-const REFUSED: [(&str, &str, &str); 40] = [
+const REFUSED: [(&str, &str, &str); 45] = [
     (r#""DnsOn":false,"HttpOn":false"#, "DnsOn", "service validation failed: either DNS or HTTP server should be on"),
     (r#""Masters":[]"#, "Masters", "service validation failed: specify Mesos masters or Zookeeper in config.json"),
     (r#""Masters":["127.0.0.1"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1. Error: address 127.0.0.1: missing port in address"),
@@ -240,6 +259,11 @@ const REFUSED: [(&str, &str, &str); 40] = [
     (r#""Port":70000"#, "Port", "Port is no port: 70000"),
     (r#""xdp":{"mode":"fast"}"#, "xdp.mode", "xdp.mode is not known: \"fast\""),
     (r#""xdp":{"max_names":0}"#, "xdp.max_names", "xdp.max_names is too small: 0"),
+    (r#""cache":{"max_bytes":1}"#, "cache.max_bytes", "cache.max_bytes is too small: 1"),
+    (r#""cache":{"min_ttl":-1}"#, "cache.min_ttl", "cache.min_ttl is negative: -1"),
+    (r#""cache":{"min_ttl":9,"Max_TTL":8}"#, "cache.max_ttl", "cache.max_ttl leaves no TTL: min_ttl passes max_ttl: 8"),
+    (r#""cache":{"serve_stale":604801}"#, "cache.serve_stale", "cache.serve_stale is too large: 604801"),
+    (r#""cache":{"prefetch":91}"#, "cache.prefetch", "cache.prefetch is too large: 91"),
 ];
 
 #[test]

@@ -84,7 +84,7 @@ impl Source for Account {
         let (server, forwarder) = {
             let sockets = lock(&self.sockets);
             let dns = sockets.dns.as_ref();
-            let forwarder = dns.and_then(crate::server::Server::forwarder_totals);
+            let forwarder = dns.and_then(crate::server::Server::forwarder);
             (status::totals(dns), forwarder)
         };
         Measures {

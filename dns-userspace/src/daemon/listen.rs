@@ -142,6 +142,8 @@ pub(super) fn forwarder_settings(
         timeout: Duration::from_secs(config.timeout_seconds.into()),
         max_in_flight: MAX_FORWARDS,
         manner: forwarder::Manner::default(),
+        cache: config.cache,
+        clock: forwarder::Clock::default(),
     }))
 }
 
@@ -206,6 +208,8 @@ fn dcos_forwarder(
             spreads: true,
             fence: Some(forwarder::Fence(Arc::new(fence))),
         },
+        cache: config.cache,
+        clock: forwarder::Clock::default(),
     })
 }
 

@@ -92,6 +92,7 @@ impl Setup {
             (
                 (config.external_on, config.timeout_seconds),
                 (config.resolvers.clone(), config.zone_resolvers.clone()),
+                config.cache,
                 // An upstream must not be ourselves.
                 setup.own_sockets().ok(),
             )

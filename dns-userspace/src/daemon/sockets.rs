@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -57,14 +58,17 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// By the configuration.
+    /// By the configuration. Must be called within a tokio runtime, which asks upstreams.
     ///
     /// # Errors
     /// An upstream that cannot be used.
     pub(super) fn new(setup: &Setup, cluster: Option<&Arc<Cluster>>) -> Result<Self> {
         let own = setup.own_sockets()?;
         let forwarder = match listen::forwarder_settings(&setup.config, cluster, &own)? {
-            Some(settings) => Some(Arc::new(Forwarder::new(settings, &own)?)),
+            Some(settings) => {
+                let runtime = Handle::current();
+                Some(Arc::new(Forwarder::new(settings, &own, runtime)?))
+            }
             None => None,
         };
         Ok(Self {

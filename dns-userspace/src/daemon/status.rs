@@ -123,7 +123,7 @@ pub struct Measures {
     /// The server's counters, by transport.
     pub server: Vec<(&'static str, Totals)>,
     /// The forwarder's, where names are forwarded.
-    pub forwarder: Option<forwarder::Totals>,
+    pub forwarder: Option<forwarder::Readout>,
     /// What the present state holds but is not served.
     pub left_out: Arc<Defects>,
     /// Changes of the leading master.

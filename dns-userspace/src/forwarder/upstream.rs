@@ -1,182 +1,203 @@
-//! One query to one upstream, and what is taken for its response.
+//! What is known of an upstream: whether it is well, how fast it is, what it cannot do, and what it
+//! was asked.
 
-use std::collections::HashMap;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
 
-use crate::answers::query::HEADER_OCTETS;
-use crate::answers::{Query, Rcode, Transport};
+use super::clock::{Clock, millis};
+use crate::answers::Rcode;
 
-/// How long an upstream that failed is asked after the others.
-const AVOIDED: Duration = Duration::from_secs(5);
+/// Packets in a row without a response after which an upstream is taken for dead.
+const DEAD: u32 = 3;
+/// Milliseconds until an upstream that failed is asked again beside the others; doubled with each
+/// failure.
+const FIRST_PROBE_MS: u64 = 1_000;
+const LAST_PROBE_MS: u64 = 32_000;
+/// For so long what an upstream cannot do is not tried.
+const MEMORY_MS: u64 = 3_600_000;
+/// Bounds of the time after which a datagram is sent again.
+const RESEND: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_200)];
+const FIRST_RESEND: Duration = Duration::from_millis(800);
 
-const TC: u8 = 0b10;
+/// Response codes that are counted one by one: those of the header, and 16, BADVERS.
+pub const RCODES: usize = 17;
 
-/// A query and the upstream it goes to.
-pub(super) struct Exchange<'q> {
-    pub(super) upstream: SocketAddr,
-    pub(super) query: &'q Query<'q>,
-    /// The query as the client sent it.
-    pub(super) message: &'q [u8],
-    pub(super) timeout: Duration,
-}
+/// What an upstream may not be able to do, and until when it is not asked to.
+#[derive(Debug, Default)]
+pub(super) struct Lack(AtomicU64);
 
-impl Exchange<'_> {
-    /// Asks over the transport the client used, and again over TCP where a UDP response is
-    /// truncated. If that fails the truncated response is better than none.
-    pub(super) async fn run(&self, transport: Transport) -> io::Result<Vec<u8>> {
-        match transport {
-            Transport::Tcp => self.bounded(self.over_tcp()).await,
-            Transport::Udp => {
-                let response = self.bounded(self.over_udp()).await?;
-                if response.get(2).is_some_and(|flags| flags & TC != 0) {
-                    return Ok(self.bounded(self.over_tcp()).await.unwrap_or(response));
-                }
-                Ok(response)
-            }
-        }
+impl Lack {
+    pub(super) fn is_known(&self, now: u64) -> bool {
+        now < self.0.load(Ordering::Relaxed)
     }
 
-    async fn bounded(
-        &self,
-        exchange: impl Future<Output = io::Result<Vec<u8>>>,
-    ) -> io::Result<Vec<u8>> {
-        timeout(self.timeout, exchange)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// From a socket of its own: its port is random, and since it is connected the kernel drops
-    /// what comes from elsewhere (RFC 5452, section 9).
-    async fn over_udp(&self) -> io::Result<Vec<u8>> {
-        let any: SocketAddr = if self.upstream.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(self.upstream).await?;
-        let id = rand::random();
-        socket.send(&self.with_id(id)).await?;
-        let mut buffer = vec![0; usize::from(u16::MAX)];
-        loop {
-            let len = socket.recv(&mut buffer).await?;
-            let response = buffer.get(..len).unwrap_or_default();
-            // Anything else may be forged; the true response may be on its way.
-            if self.is_response(response, id) {
-                return Ok(response.to_vec());
-            }
-        }
-    }
-
-    async fn over_tcp(&self) -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(self.upstream).await?;
-        let id = rand::random();
-        let message = self.with_id(id);
-        let len = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut framed = len.to_be_bytes().to_vec();
-        framed.extend_from_slice(&message);
-        stream.write_all(&framed).await?;
-        let len = stream.read_u16().await?;
-        let mut response = vec![0; usize::from(len)];
-        stream.read_exact(&mut response).await?;
-        if self.is_response(&response, id) {
-            Ok(response)
-        } else {
-            Err(io::ErrorKind::InvalidData.into())
-        }
-    }
-
-    fn with_id(&self, id: u16) -> Vec<u8> {
-        let mut message = self.message.to_vec();
-        for (slot, octet) in message.iter_mut().zip(id.to_be_bytes()) {
-            *slot = octet;
-        }
-        message
-    }
-
-    /// Whether this is a response to our query: QR set, our id, opcode QUERY, and the question in
-    /// any letter case. A bare header is taken from a server that could not read the question.
-    fn is_response(&self, response: &[u8], id: u16) -> bool {
-        let Some((header, rest)) = response.split_first_chunk::<HEADER_OCTETS>() else {
-            return false;
-        };
-        let [id0, id1, flags, _, count0, count1, ..] = *header;
-        if [id0, id1] != id.to_be_bytes() || flags & 0xf8 != 0x80 {
-            return false;
-        }
-        match u16::from_be_bytes([count0, count1]) {
-            0 => rest.is_empty() && !is_final(response),
-            1 => {
-                let question = self.query.question;
-                rest.get(..question.len())
-                    .is_some_and(|echoed| echoed.eq_ignore_ascii_case(question))
-            }
-            _ => false,
-        }
+    pub(super) fn note(&self, now: u64) {
+        self.0.store(now + MEMORY_MS, Ordering::Relaxed);
     }
 }
 
-/// Whether a response decides the matter: the other codes say something of the upstream rather than
-/// of the name, and another may know better.
-pub(super) fn is_final(response: &[u8]) -> bool {
-    let rcode = Rcode(response.get(3).map_or(2, |octet| u16::from(octet & 0xf)));
-    matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN | Rcode::YXDOMAIN)
-}
-
-/// Which upstreams failed of late, so that a dead one costs one timeout and not one per query.
 #[derive(Debug)]
-pub(super) struct Health {
-    start: Instant,
-    /// When each upstream last failed, in milliseconds since `start` and one; 0 for never.
-    failed: HashMap<SocketAddr, AtomicU64>,
+pub(super) struct Upstream {
+    pub(super) address: SocketAddr,
+    /// How long it may take.
+    pub(super) timeout: Duration,
+    /// Does not give back the letter case of the question.
+    pub(super) lacks_case: Lack,
+    /// Does not know EDNS.
+    pub(super) lacks_edns: Lack,
+    /// A connection for the next question over TCP, and when it was last used.
+    pub(super) idle: Mutex<Option<(TcpStream, u64)>>,
+    pub(super) counts: Counts,
+    pub(super) clock: Clock,
+    unanswered: AtomicU32,
+    failures_in_a_row: AtomicU32,
+    probe: AtomicU64,
+    /// Smoothed time of a response in microseconds (as in RFC 6298, section 2); 0 for not known.
+    smoothed: AtomicU64,
 }
 
-impl Health {
-    pub(super) fn of(upstreams: impl Iterator<Item = SocketAddr>) -> Self {
+/// What was asked, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) tries: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) resent: AtomicU64,
+    pub(super) mismatches: AtomicU64,
+    pub(super) over_tcp: AtomicU64,
+    rcodes: [AtomicU64; RCODES],
+}
+
+/// An upstream's counts and state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamReadout {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Questions put to it.
+    pub tries: u64,
+    /// Those without a usable response in time.
+    pub failures: u64,
+    /// Datagrams sent again for want of a response.
+    pub resent: u64,
+    /// Datagrams from its address and port that answered no question of ours.
+    pub mismatches: u64,
+    /// Questions put over TCP.
+    pub over_tcp: u64,
+    /// Responses by code.
+    pub rcodes: [u64; RCODES],
+    /// Smoothed time of its responses; `None` before the first.
+    pub rtt: Option<Duration>,
+    /// Whether it answered last.
+    pub is_well: bool,
+}
+
+pub(super) fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Upstream {
+    pub(super) fn new(address: SocketAddr, timeout: Duration, clock: Clock) -> Self {
         Self {
-            start: Instant::now(),
-            failed: upstreams.map(|one| (one, AtomicU64::new(0))).collect(),
+            address,
+            timeout,
+            lacks_case: Lack::default(),
+            lacks_edns: Lack::default(),
+            idle: Mutex::new(None),
+            counts: Counts::default(),
+            clock,
+            unanswered: AtomicU32::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            probe: AtomicU64::new(0),
+            smoothed: AtomicU64::new(0),
         }
     }
 
-    /// The upstreams as preferred, those that failed of late after the others.
-    pub(super) fn in_order(&self, upstreams: &[SocketAddr]) -> Vec<SocketAddr> {
-        let mut ordered = upstreams.to_vec();
-        // The sort is stable.
-        ordered.sort_by_key(|upstream| self.failed_of_late(upstream));
-        ordered
+    /// Whether it answered when it was last asked, or never was.
+    pub(super) fn is_well(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn note_failure(&self, upstream: SocketAddr) {
-        self.note(upstream, self.elapsed() + 1);
+    /// Whether it has been silent for so long that nobody should wait for it.
+    pub(super) fn is_dead(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= DEAD
     }
 
-    pub(super) fn note_success(&self, upstream: SocketAddr) {
-        self.note(upstream, 0);
-    }
-
-    fn note(&self, upstream: SocketAddr, value: u64) {
-        if let Some(failed) = self.failed.get(&upstream) {
-            failed.store(value, Ordering::Relaxed);
+    pub(super) fn note_success(&self, rcode: Rcode) {
+        self.unanswered.store(0, Ordering::Relaxed);
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        if let Some(count) = self.counts.rcodes.get(usize::from(rcode.0)) {
+            add(count);
         }
     }
 
-    fn failed_of_late(&self, upstream: &SocketAddr) -> bool {
-        let failed = self.failed.get(upstream);
-        let at = failed.map_or(0, |failed| failed.load(Ordering::Relaxed));
-        let avoided = u64::try_from(AVOIDED.as_millis()).unwrap_or(u64::MAX);
-        at != 0 && self.elapsed().saturating_sub(at) < avoided
+    /// Notes a failure after so many packets.
+    pub(super) fn note_failure(&self, packets: u32) {
+        add(&self.counts.failures);
+        self.unanswered.fetch_add(packets, Ordering::Relaxed);
+        let earlier = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        let pause = FIRST_PROBE_MS
+            .saturating_mul(1 << earlier.min(16))
+            .min(LAST_PROBE_MS);
+        self.probe
+            .store(self.clock.now() + pause, Ordering::Relaxed);
     }
 
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    /// Whether it is time to see if it is well again; says so to one who asks.
+    pub(super) fn claim_probe(&self) -> bool {
+        let now = self.clock.now();
+        let due = self.probe.load(Ordering::Relaxed);
+        let next = now + millis(self.timeout).saturating_add(FIRST_PROBE_MS);
+        due <= now
+            && self
+                .probe
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    pub(super) fn note_time(&self, taken: Duration) {
+        let taken = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX).max(1);
+        let old = self.smoothed.load(Ordering::Relaxed);
+        let smoothed = match old {
+            0 => taken,
+            old => (old.saturating_mul(7).saturating_add(taken) / 8).max(1),
+        };
+        self.smoothed.store(smoothed, Ordering::Relaxed);
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        match self.smoothed.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
+    /// After this without a response a datagram is sent again.
+    pub(super) fn resend_after(&self) -> Duration {
+        let [least, most] = RESEND;
+        self.rtt()
+            .map_or(FIRST_RESEND, |rtt| (rtt * 4).clamp(least, most))
+    }
+
+    pub(super) fn readout(&self) -> UpstreamReadout {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut rcodes = [0; RCODES];
+        for (slot, count) in rcodes.iter_mut().zip(&self.counts.rcodes) {
+            *slot = read(count);
+        }
+        UpstreamReadout {
+            address: self.address,
+            tries: read(&self.counts.tries),
+            failures: read(&self.counts.failures),
+            resent: read(&self.counts.resent),
+            mismatches: read(&self.counts.mismatches),
+            over_tcp: read(&self.counts.over_tcp),
+            rcodes,
+            rtt: self.rtt(),
+            is_well: self.is_well(),
+        }
     }
 }
 
@@ -184,66 +205,64 @@ impl Health {
 mod tests {
     use super::*;
 
-    /// `web.example A IN`.
-    const QUERY: &[u8] =
-        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03Web\x07example\x00\x00\x01\x00\x01";
-
-    fn taken(change: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let query = Query::parse(QUERY).unwrap();
-        let exchange = Exchange {
-            upstream: "192.0.2.1:53".parse().unwrap(),
-            query: &query,
-            message: QUERY,
-            timeout: Duration::from_secs(1),
-        };
-        let mut response = exchange.with_id(0xbeef);
-        response[2] |= 0x80;
-        change(&mut response);
-        exchange.is_response(&response, 0xbeef)
+    fn upstream() -> Upstream {
+        let address = "192.0.2.1:53".parse().unwrap();
+        Upstream::new(address, Duration::from_secs(5), Clock::default())
     }
 
     #[test]
-    fn rfc5452_9_1_only_our_id_and_question_are_taken() {
-        assert!(taken(|_| {}));
-        assert!(taken(|response| response[13] = b'w'), "another case");
-        assert!(!taken(|response| response[0] = 0), "another id");
-        assert!(!taken(|response| response[2] = 0x01), "a query");
-        assert!(!taken(|response| response[2] = 0xa1), "another opcode");
-        assert!(!taken(|response| response[13] = b'x'), "another name");
-        assert!(!taken(|response| response[26] = 28), "another type");
-        assert!(!taken(|response| response[5] = 2), "two questions");
-        assert!(!taken(|response| response.truncate(20)), "a cut question");
-        assert!(
-            !taken(|response| response.truncate(11)),
-            "less than a header"
-        );
+    fn one_success_makes_it_well() {
+        let one = upstream();
+        assert!(one.is_well() && !one.is_dead());
+        one.note_failure(1);
+        assert!(!one.is_well() && !one.is_dead());
+        one.note_failure(2);
+        assert!(one.is_dead());
+        one.note_success(Rcode::NOERROR);
+        assert!(one.is_well() && !one.is_dead());
+        assert_eq!(one.readout().failures, 2);
     }
 
     #[test]
-    fn a_bare_header_is_taken_with_an_error_only() {
-        let bare = |rcode: u8| {
-            move |response: &mut Vec<u8>| {
-                response.truncate(HEADER_OCTETS);
-                response[3] = rcode;
-                response[5] = 0;
+    fn probes_are_claimed_once_and_grow_rare() {
+        let one = upstream();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            one.note_failure(1);
+            let mut pause = 0;
+            while !one.claim_probe() {
+                one.clock.advance(Duration::from_millis(500));
+                pause += 500;
             }
-        };
-        assert!(taken(bare(1)));
-        assert!(!taken(bare(0)));
-        assert!(!taken(bare(3)));
+            assert!(!one.claim_probe(), "it is under way");
+            pauses.push(pause);
+        }
+        let seconds: Vec<u64> = pauses.iter().map(|pause| (pause + 499) / 1_000).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 32]);
     }
 
     #[test]
-    fn an_upstream_that_failed_is_asked_after_the_others() {
-        let [a, b]: [SocketAddr; 2] =
-            ["192.0.2.1:53", "192.0.2.2:53"].map(|one| one.parse().unwrap());
-        let health = Health::of([a, b].into_iter());
-        assert_eq!(health.in_order(&[a, b]), [a, b]);
-        health.note_failure(a);
-        assert_eq!(health.in_order(&[a, b]), [b, a]);
-        health.note_failure(b);
-        assert_eq!(health.in_order(&[a, b]), [a, b]);
-        health.note_success(b);
-        assert_eq!(health.in_order(&[a, b]), [b, a]);
+    fn the_time_of_responses_is_smoothed_and_bounds_the_wait() {
+        let one = upstream();
+        assert_eq!(one.resend_after(), FIRST_RESEND);
+        one.note_time(Duration::from_millis(8));
+        assert_eq!(one.resend_after(), RESEND[0]);
+        for _ in 0..64 {
+            one.note_time(Duration::from_millis(200));
+        }
+        let after = one.resend_after();
+        assert!(after > Duration::from_millis(780) && after <= Duration::from_millis(800));
+        for _ in 0..64 {
+            one.note_time(Duration::from_secs(4));
+        }
+        assert_eq!(one.resend_after(), RESEND[1]);
+    }
+
+    #[test]
+    fn a_lack_is_forgotten_in_time() {
+        let lack = Lack::default();
+        assert!(!lack.is_known(0));
+        lack.note(5);
+        assert!(lack.is_known(MEMORY_MS + 4) && !lack.is_known(MEMORY_MS + 5));
     }
 }

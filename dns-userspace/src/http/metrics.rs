@@ -13,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+mod forward;
+
 use super::process::Process;
 use crate::daemon::Measures;
 use crate::mesos::Defect;
@@ -196,25 +198,8 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
         "Queries answered SERVFAIL because too many were being forwarded",
         by_path(|totals| totals.shed),
     );
-    let forwarder = measures.forwarder.unwrap_or_default();
-    for (name, help, value) in [
-        (
-            "forward_tries",
-            "Queries sent to upstreams",
-            forwarder.tries,
-        ),
-        (
-            "forward_failures",
-            "Tries without a usable response in time",
-            forwarder.failures,
-        ),
-        (
-            "forward_exhausted",
-            "Queries for which no upstream had a response",
-            forwarder.exhausted,
-        ),
-    ] {
-        page.counter(name, help, [(vec![], value)]);
+    if let Some(readout) = &measures.forwarder {
+        forward::forward(page, readout);
     }
 }
 
@@ -391,6 +376,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::forwarder::{Readout, UpstreamReadout};
     use crate::server::counters::RCODES;
 
     fn sample() -> Measures {
@@ -415,6 +401,20 @@ mod tests {
             complete: true,
         });
         measures.status.mesos.state_age_seconds = Some(1.5);
+        measures.forwarder = Some(Readout {
+            upstreams: vec![UpstreamReadout {
+                address: "192.0.2.1:53".parse().unwrap(),
+                tries: 9,
+                failures: 1,
+                resent: 0,
+                mismatches: 0,
+                over_tcp: 0,
+                rcodes: [1; crate::forwarder::RCODES],
+                rtt: Some(std::time::Duration::from_millis(2)),
+                is_well: true,
+            }],
+            ..Readout::default()
+        });
         measures
     }
 
@@ -472,6 +472,7 @@ mod tests {
             "rcode",
             "reason",
             "result",
+            "to",
             "verdict",
             "version",
             "zone",

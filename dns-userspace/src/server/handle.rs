@@ -8,8 +8,8 @@ use crate::answers::respond::servfail;
 use crate::answers::{Decision, Rcode, Transport, decide};
 use crate::zones::Snapshot;
 
-use super::Rules;
 use super::counters::Totals;
+use super::{Rules, header_rcode};
 
 /// What a worker does with a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,7 +111,17 @@ impl Basis<'_> {
                     tally.response(response.len(), Rcode::REFUSED);
                     Outcome::Respond(response)
                 }
-                _ => Outcome::Forward,
+                Some(forwarder) => {
+                    let size = rules.policy.size(&query, transport);
+                    match forwarder.cached(&query, size) {
+                        Some(response) => {
+                            tally.response(response.len(), header_rcode(&response));
+                            Outcome::Respond(response)
+                        }
+                        None => Outcome::Forward,
+                    }
+                }
+                None => Outcome::Forward,
             },
         }
     }

@@ -219,11 +219,11 @@ impl Server {
         self.shared.rules.store(rules);
     }
 
-    /// What the forwarder did, if there is one.
+    /// What the forwarder did and has, if there is one.
     #[must_use]
-    pub fn forwarder_totals(&self) -> Option<crate::forwarder::Totals> {
+    pub fn forwarder(&self) -> Option<crate::forwarder::Readout> {
         let rules = self.shared.rules.load();
-        rules.forwarder.as_ref().map(|one| one.totals())
+        rules.forwarder.as_ref().map(|one| one.readout())
     }
 
     /// What was done over one transport so far.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::answers::Transport;
-use crate::forwarder::{Permit, servfail};
+use crate::forwarder::servfail;
 
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Outcome};
@@ -115,6 +115,7 @@ async fn accept(
             shared: Arc::clone(shared),
             counters: Arc::clone(counters),
             limits,
+            peer: peer.ip(),
         };
         shared.tasks.spawn(async move {
             connection.run(stream).await;
@@ -173,6 +174,7 @@ struct Connection {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     limits: TcpLimits,
+    peer: IpAddr,
 }
 
 impl Connection {
@@ -241,9 +243,10 @@ impl Connection {
     ) -> Option<Vec<u8>> {
         let rules = self.shared.rules.load_full();
         let policy = rules.policy;
-        let admitted = rules.forwarder.as_ref().map(|one| (one, one.admit()));
+        let forwarder = rules.forwarder.as_ref();
+        let admitted = forwarder.and_then(|one| Some((one, one.admit(self.peer)?)));
         // Without room, or by rules that stopped forwarding a moment ago.
-        let Some((forwarder, Permit::Granted(permit))) = admitted else {
+        let Some((forwarder, permit)) = admitted else {
             self.tally(|tally| tally.shed += 1);
             return servfail(&message, Transport::Tcp, &policy);
         };

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answers::Transport;
-use crate::forwarder::Permit;
 
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Header, Outcome};
@@ -155,8 +154,9 @@ impl Worker<'_> {
         let message = buffer.get(..len).unwrap_or_default();
         let rules = self.shared.rules.load();
         let policy = rules.policy;
-        match rules.forwarder.as_ref().map(|one| (one, one.admit())) {
-            Some((forwarder, Permit::Granted(permit))) => {
+        let forwarder = rules.forwarder.as_ref();
+        match forwarder.and_then(|one| Some((one, one.admit(peer.ip())?))) {
+            Some((forwarder, permit)) => {
                 self.tally.forwarded += 1;
                 let forwarder = Arc::clone(forwarder);
                 let reply = Reply {
@@ -175,7 +175,7 @@ impl Worker<'_> {
                 self.shared.tasks.spawn_on(task, &self.shared.runtime);
             }
             // Without room, or by rules that stopped forwarding a moment ago.
-            _ => {
+            None => {
                 self.tally.shed += 1;
                 let response = crate::forwarder::servfail(message, Transport::Udp, &policy);
                 if let Some(response) = response {
