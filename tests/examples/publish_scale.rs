@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use dns_userspace::answers::encode::BlobEncoder;
-use dns_userspace::dataplane::Xdp;
-use dns_userspace::zones::{Diff, Editor, Name, Rdata, Rrset, Rtype, Snapshot};
+use dns_userspace::dataplane::Settings;
+use dns_userspace::zones::{Editor, Name, Rdata, Rrset, Rtype};
 use tests::frame::Frame;
 use tests::generate::{Ask, name, query, zone};
-use tests::kernel;
+use tests::kernel::{Action, Kernel, SEED, settings, whole};
 use tests::measure::{Memory, cpu_time, map_octets};
 
-const SEED: u64 = 0x0123_4567_89ab_cdef;
 /// Rounds of changes; the median counts.
 const ROUNDS: u32 = 9;
 
@@ -28,11 +27,13 @@ fn main() -> anyhow::Result<()> {
 
     let before = (Memory::now()?, map_octets()?);
     // Room for the apex, what lies between it and the names, and the name server.
-    let mut kernel = kernel::load(SEED, names + 8)?;
+    let mut kernel = Kernel::load(&Settings {
+        max_names: names + 8,
+        ..settings()
+    })?;
     let apex = name("mesos");
     let mut editor = Editor::new(SEED, vec![zone("mesos")], Arc::new(BlobEncoder), 1)?;
-    let empty = Snapshot::empty(SEED);
-    kernel.publish(editor.snapshot(), &Diff::between(&empty, editor.snapshot()))?;
+    kernel.publish(editor.snapshot(), &whole(editor.snapshot()))?;
 
     let content = (0..names).map(|index| record(index, 0)).collect();
     let (start, cpu) = (Instant::now(), cpu_time());
@@ -116,7 +117,7 @@ fn record(index: u32, generation: u32) -> (Name, Rrset) {
 }
 
 /// Whether the kernel gives the address of this generation.
-fn answers(kernel: &mut Xdp, index: u32, generation: u32) -> anyhow::Result<bool> {
+fn answers(kernel: &mut Kernel, index: u32, generation: u32) -> anyhow::Result<bool> {
     let message = query(&Ask {
         owner: owner(index),
         upper: 0,
@@ -126,10 +127,10 @@ fn answers(kernel: &mut Xdp, index: u32, generation: u32) -> anyhow::Result<bool
         opt: None,
         version: 0,
     });
-    let frame = Frame::query([10, 0, 0, 7].into(), [10, 0, 0, 53].into(), message);
-    let (action, out) = kernel::run(kernel, &frame.octets())?;
+    let frame = Frame::query([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), message);
+    let (action, out) = kernel.run(&frame.octets())?;
     let octets = address(index, generation).octets();
-    Ok(action == kernel::ANSWERED && out.ends_with(&octets))
+    Ok(action == Action::Tx && out.ends_with(&octets))
 }
 
 fn milliseconds(time: Duration) -> f64 {

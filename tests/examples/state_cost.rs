@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use dns_userspace::answers::encode::BlobEncoder;
 use dns_userspace::config::{Surroundings, check_text};
+use dns_userspace::dataplane::Settings;
 use dns_userspace::records::{build, to_zone};
-use dns_userspace::zones::{Diff, Editor, Snapshot};
+use dns_userspace::zones::Editor;
 use dns_userspace::{commands, mesos};
 use testbed::cluster_state::cluster_state;
-use tests::kernel;
+use tests::kernel::{self, Kernel, SEED, whole};
 use tests::measure::{Memory, cpu_time, map_octets};
 
-const SEED: u64 = 0x0123_4567_89ab_cdef;
 const STEPS: [&str; 5] = ["parse", "records", "zone content", "zones", "maps"];
 
 fn main() -> anyhow::Result<()> {
@@ -34,7 +34,10 @@ fn main() -> anyhow::Result<()> {
     let mut best = [Duration::MAX; STEPS.len()];
     let mut counts = [0; 4];
     for run in 0..runs {
-        let mut kernel = kernel::load(SEED, config.xdp.max_names);
+        let mut kernel = Kernel::load(&Settings {
+            max_names: config.xdp.max_names,
+            ..kernel::settings()
+        });
         if let (Err(error), 0) = (&kernel, run) {
             println!("without maps: {error:#}");
         }
@@ -42,8 +45,7 @@ fn main() -> anyhow::Result<()> {
         let apex = zone.apex.clone();
         let mut editor = Editor::new(SEED, vec![zone], Arc::new(BlobEncoder), 1)?;
         if let Ok(kernel) = &mut kernel {
-            let empty = Snapshot::empty(SEED);
-            kernel.publish(editor.snapshot(), &Diff::between(&empty, editor.snapshot()))?;
+            kernel.publish(editor.snapshot(), &whole(editor.snapshot()))?;
         }
         let idle = Memory::now()?;
         let mut times = vec![cpu_time()];

@@ -1,63 +1,144 @@
-//! The XDP program without an interface, run by `BPF_PROG_TEST_RUN`.
+//! The XDP program without an interface, run over single frames by `BPF_PROG_TEST_RUN`.
 
-use anyhow::Context;
+use std::{net::IpAddr, sync::Arc};
+
+use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
-use dns_common::Interface;
-use dns_userspace::answers::Policy;
-use dns_userspace::dataplane::{self, Mode, Settings, Xdp};
+use dns_common::{Interface, Verdict};
+use dns_userspace::{
+    answers::respond::Policy,
+    dataplane::{self, Mode, Settings, Xdp},
+    zones::{Diff, Snapshot},
+};
 
-/// What the program returns when it answered: `XDP_TX`.
-pub const ANSWERED: u32 = 3;
-/// What the program returns when it did not: `XDP_PASS`.
-pub const PASSED: u32 = 2;
+use crate::cable;
 
-/// The settings of [`load`]: it answers at 10.0.0.53 and fd00::53.
-#[must_use]
-pub fn settings(seed: u64, max_names: u32) -> Settings {
-    let policy = Policy::default();
+/// The address of the interface that the program is told of.
+pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// The key of the name hash in tests that craft names.
+pub const SEED: u64 = 0x0123_4567_89ab_cdef;
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Up the stack.
+    Pass,
+    /// Out of the interface that it came in on.
+    Tx,
+    /// Anything else, which the program must never choose.
+    Other(u32),
+}
+
+/// A loaded program.
+pub struct Kernel {
+    xdp: Xdp,
+    /// Where frames come out, used again for each.
+    out: Vec<u8>,
+}
+
+/// Settings for the server's addresses of a [`cable`], without any interface.
+pub fn settings() -> Settings {
     Settings {
         interfaces: Vec::new(),
         mode: Mode::Off,
-        max_names,
-        seed,
-        addresses: vec![
-            [10, 0, 0, 53].into(),
-            [0xfd00, 0, 0, 0, 0, 0, 0, 0x53].into(),
-        ],
+        max_names: 4096,
+        seed: SEED,
+        addresses: addresses(),
         port: 53,
-        max_udp_octets: policy.max_udp_octets,
-        sets_truncate_bit: policy.sets_truncate_bit,
+        max_udp_octets: Policy::default().max_udp_octets,
+        sets_truncate_bit: true,
     }
 }
 
-/// The program loaded, with room for this many names, and told of the interface that
-/// `BPF_PROG_TEST_RUN` pretends.
-///
-/// # Errors
-/// It was not built, or the kernel does not permit it.
-pub fn load(seed: u64, max_names: u32) -> anyhow::Result<Xdp> {
-    let object = dataplane::object().context("built without the XDP program")?;
-    let mut xdp = Xdp::load(object, &settings(seed, max_names))?;
-    let mac = u64::from_le_bytes([2, 0, 0, 0, 0, 1, 0, 0]);
-    let (index, reserved) = (1, 0);
-    xdp.set_interface(Interface {
-        mac,
-        index,
-        reserved,
-    })?;
-    Ok(xdp)
+fn addresses() -> Vec<IpAddr> {
+    let parse = |text: &str| text.parse().expect("an address");
+    cable::SERVER.into_iter().map(parse).collect()
 }
 
-/// Runs the program over a frame: what it returned, and the frame afterwards.
-///
-/// # Errors
-/// The kernel does not run it.
-pub fn run(xdp: &mut Xdp, frame: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
-    let mut out = vec![0; 4096];
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.data_out = Some(&mut out);
-    let result = xdp.program()?.test_run(options)?;
-    out.truncate(result.data_size_out as usize);
-    Ok((result.return_value, out))
+/// All that a snapshot holds, as a difference from nothing.
+pub fn whole(snapshot: &Arc<Snapshot>) -> Diff {
+    Diff::between(&Snapshot::empty(snapshot.seed()), snapshot)
+}
+
+impl Kernel {
+    /// Loads the program, which answers at [`MAC`] of the interface that the kernel pretends.
+    ///
+    /// # Errors
+    /// Needs root, and a build with the program.
+    pub fn load(settings: &Settings) -> Result<Self> {
+        let object = dataplane::object().context("a build without the XDP program")?;
+        let mut xdp = Xdp::load(object, settings)?;
+        let [a, b, c, d, e, f] = MAC;
+        xdp.set_interface(Interface {
+            mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+            index: 1,
+            reserved: 0,
+        })?;
+        Ok(Self {
+            xdp,
+            out: vec![0; 4096],
+        })
+    }
+
+    /// Brings the maps from the snapshot before `diff` to `snapshot`.
+    ///
+    /// # Errors
+    /// The kernel refuses an update.
+    pub fn publish(&mut self, snapshot: &Snapshot, diff: &Diff) -> Result<()> {
+        Ok(self.xdp.publish(snapshot, diff)?)
+    }
+
+    /// Runs the program over a frame of 14 octets or more: what it did, and the frame afterwards.
+    ///
+    /// # Errors
+    /// The kernel does not run it.
+    pub fn run(&mut self, octets: &[u8]) -> Result<(Action, &[u8])> {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(octets);
+        options.data_out = Some(&mut self.out);
+        let result = self.xdp.program()?.test_run(options)?;
+        let action = match result.return_value {
+            2 => Action::Pass,
+            3 => Action::Tx,
+            other => Action::Other(other),
+        };
+        Ok((action, &self.out[..result.data_size_out as usize]))
+    }
+
+    /// As [`run`](Self::run), and the verdict that was counted; slower.
+    ///
+    /// # Errors
+    /// As for `run`, or not exactly one verdict was counted.
+    pub fn judge(&mut self, octets: &[u8]) -> Result<(Action, Verdict, Vec<u8>)> {
+        let before = self.counters();
+        let (action, out) = self.run(octets)?;
+        let out = out.to_vec();
+        let after = self.counters();
+        let counted: Vec<Verdict> = before
+            .iter()
+            .zip(after)
+            .filter(|((_, before), (_, after))| before != after)
+            .map(|(_, (verdict, _))| verdict)
+            .collect();
+        match counted[..] {
+            [verdict] => Ok((action, verdict, out)),
+            _ => anyhow::bail!("one packet counted as {counted:?}"),
+        }
+    }
+
+    /// Packets by verdict.
+    pub fn counters(&self) -> Vec<(Verdict, u64)> {
+        self.xdp.counters()
+    }
+
+    /// How many instructions the verifier went through to accept the program.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn verified_instructions(&mut self) -> Result<u32> {
+        let info = self.xdp.program()?.info()?;
+        info.verified_instruction_count()
+            .context("the kernel does not count the verifier's instructions")
+    }
 }

@@ -15,6 +15,8 @@ pub mod kernel;
 pub mod measure;
 pub mod name_server;
 pub mod network;
+pub mod octets;
+pub mod packets;
 pub mod port;
 pub mod requirements;
 pub mod running;

@@ -1,0 +1,162 @@
+//! Hard packets, one by one: the program answers or passes each as the tables say, octet by octet,
+//! and the service says what the tables say of those that pass.
+
+use std::collections::BTreeMap;
+
+use hickory_proto::{op::Message, serialize::binary::BinDecodable};
+use tests::{
+    frame::Frame,
+    kernel::{Action, Kernel, settings, whole},
+    needs_root,
+    packets::{self, Case, Outcome, Service},
+};
+
+/// What the list of hard packets has that is no single packet; where it is tried instead.
+const ELSEWHERE: &[(u8, &str)] = &[
+    (46, "hard_network.rs: a frame without room to grow"),
+    (
+        60,
+        "docs/operations.md: a tag that the card takes off is not seen by any program",
+    ),
+    (69, "hard_network.rs: queries during updates"),
+    (70, "life cycle tests"),
+    (71, "hard_network.rs: a place that is used again"),
+    (72, "same_answer.rs"),
+    (73, "flood.rs"),
+    (74, "cargo xtask test --only kernels"),
+    (75, "xdp_network.rs: a client with checksum offload"),
+];
+
+#[test]
+fn the_program_does_what_the_tables_say() {
+    needs_root!();
+    let editor = packets::zones();
+    let mut kernel = Kernel::load(&settings()).unwrap();
+    kernel
+        .publish(editor.snapshot(), &whole(editor.snapshot()))
+        .unwrap();
+    let mut wrong = Vec::new();
+    let cases = packets::all();
+    for case in &cases {
+        let (action, verdict, out) = kernel.judge(&case.frame).unwrap();
+        let found = match action {
+            Action::Tx => Outcome::Answer(verdict, out),
+            Action::Pass if out == case.frame => Outcome::Pass(verdict),
+            _ => {
+                wrong.push(format!("{}: {action:?} {verdict:?}, touched", name(case)));
+                continue;
+            }
+        };
+        if found != case.kernel {
+            wrong.push(difference(case, &found));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    println!("{} packets as the tables say", cases.len());
+}
+
+/// The most instructions that the verifier may go through, on any kernel.
+const BUDGET: u32 = 250_000;
+
+#[test]
+fn the_verifier_stays_within_its_budget() {
+    needs_root!();
+    let mut kernel = Kernel::load(&settings()).unwrap();
+    let count = kernel.verified_instructions().unwrap();
+    println!("verifier: {count} instructions");
+    assert!(count <= BUDGET, "{count} instructions");
+}
+
+#[test]
+fn user_space_says_the_same() {
+    let editor = packets::zones();
+    let mut wrong = Vec::new();
+    for case in packets::all() {
+        let Some(message) = message(&case) else {
+            continue;
+        };
+        let found = packets::serve(&editor, &message);
+        if found != case.service {
+            wrong.push(format!(
+                "{}:\n  {found:02x?}\n  {:02x?}",
+                name(&case),
+                case.service
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_number_has_neighbours() {
+    let mut numbers: BTreeMap<u8, (u32, u32)> = BTreeMap::new();
+    for case in packets::all() {
+        let (answered, passed) = numbers.entry(case.number).or_default();
+        match case.kernel {
+            Outcome::Answer(..) => *answered += 1,
+            Outcome::Pass(_) => *passed += 1,
+        }
+    }
+    for number in 1..=75 {
+        let elsewhere = ELSEWHERE.iter().any(|(one, _)| *one == number);
+        match numbers.get(&number) {
+            None => assert!(elsewhere, "{number} is nowhere"),
+            Some((answered, passed)) => {
+                assert!(!elsewhere, "{number} is in the tables");
+                assert!(
+                    *answered > 0 && *passed > 0,
+                    "{number}: {answered} and {passed}"
+                );
+            }
+        }
+    }
+}
+
+/// What the tables expect is DNS in the eyes of another implementation.
+#[test]
+fn expected_answers_are_read_by_another_decoder() {
+    for case in packets::all() {
+        let Outcome::Answer(_, reply) = &case.kernel else {
+            continue;
+        };
+        let Service::Response(message) = &case.service else {
+            panic!("{}: answered by the program only", name(&case));
+        };
+        assert!(reply.ends_with(message), "{}", name(&case));
+        let message = Message::from_bytes(message).unwrap();
+        assert_eq!(message.queries.len(), 1, "{}", name(&case));
+        assert!(message.metadata.authoritative || message.metadata.response_code != 0.into());
+    }
+}
+
+fn name(case: &Case) -> String {
+    format!("{}, {}", case.number, case.what)
+}
+
+/// The message that user space gets, if the case says that it gets one.
+fn message(case: &Case) -> Option<Vec<u8>> {
+    if matches!(case.service, Service::Unreached | Service::Host(_)) {
+        return None;
+    }
+    // Some have headers that the reader of frames does not take: they carry the ordinary query.
+    Frame::read(&case.frame).ok().map(|frame| frame.payload)
+}
+
+fn difference(case: &Case, found: &Outcome) -> String {
+    let show = |outcome: &Outcome| match outcome {
+        Outcome::Pass(verdict) => format!("pass {verdict:?}"),
+        Outcome::Answer(verdict, out) => format!("{verdict:?} {out:02x?}"),
+    };
+    format!(
+        "{}:\n  {}\n  {} expected",
+        name(case),
+        show(found),
+        show(&case.kernel)
+    )
+}
