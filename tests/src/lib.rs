@@ -6,6 +6,7 @@
 pub mod cable;
 pub mod cluster;
 pub mod daemon;
+pub mod differential;
 pub mod dig;
 pub mod fake_master;
 pub mod frame;
@@ -16,6 +17,7 @@ pub mod measure;
 pub mod name_server;
 pub mod network;
 pub mod octets;
+pub mod oracle;
 pub mod packets;
 pub mod port;
 pub mod requirements;

@@ -2,26 +2,28 @@
 //! packet as it came.
 
 #![expect(
-    clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]
 
-use dns_common::{Interface, Verdict};
+use std::{collections::BTreeMap, thread};
+
+use dns_common::Verdict;
 use dns_userspace::answers::fast;
 use dns_userspace::answers::respond::{Decision, Policy, Transport, decide};
-use dns_userspace::dataplane::{Mode, Settings, Xdp};
-use dns_userspace::zones::{Rdata, Rrset, Rtype};
+use dns_userspace::dataplane::Settings;
+use dns_userspace::zones::{Name, Rdata, Rrset, Rtype};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use tests::cable::{CLIENT, SERVER};
+use tests::differential::{self, Source};
 use tests::frame::Frame;
 use tests::generate::{Ask, ask, content, editor, name, query, replace};
+use tests::kernel::{Action, Kernel, SEED, settings, whole};
 use tests::needs_root;
-
-const SEED: u64 = 0x0123_4567_89ab_cdef;
-const XDP_TX: u32 = 3;
-const XDP_PASS: u32 = 2;
+use tests::oracle::Query;
 
 proptest! {
     #[test]
@@ -71,160 +73,171 @@ proptest! {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
-        interfaces: Vec::new(),
-        mode: Mode::Off,
-        max_names: 4096,
-        seed: SEED,
-        addresses: vec!["10.0.0.53".parse().unwrap(), "fd00::53".parse().unwrap()],
-        port: 53,
-        max_udp_octets: Policy::default().max_udp_octets,
-        sets_truncate_bit: true,
-    }
-}
-
-/// The program loaded, and told of the interface that `BPF_PROG_TEST_RUN` pretends.
-fn kernel(settings: &Settings) -> Xdp {
-    let object = dns_userspace::dataplane::object().expect("built with the XDP program");
-    let mut xdp = Xdp::load(object, settings).unwrap();
-    let mac = u64::from_le_bytes([2, 0, 0, 0, 0, 1, 0, 0]);
-    xdp.set_interface(Interface {
-        mac,
-        index: 1,
-        reserved: 0,
-    })
-    .unwrap();
-    xdp
-}
-
-fn frame(ask: &Ask, payload: Vec<u8>) -> Frame {
-    let mut frame = if ask.upper & 1 == 0 {
-        Frame::query(
-            "10.0.0.7".parse().unwrap(),
-            "10.0.0.53".parse().unwrap(),
-            payload,
-        )
-    } else {
-        Frame::query(
-            "fd00::7".parse().unwrap(),
-            "fd00::53".parse().unwrap(),
-            payload,
-        )
-    };
-    let tags = [(0x88a8, 0x2007), (0x8100, 0x0123)];
-    frame.tags = tags[..(ask.upper >> 1) as usize % 3].to_vec();
-    frame.source_port = 1024 | ask.id;
-    frame
-}
-
-/// Runs the program over a frame: what it returned, and the frame afterwards.
-fn run(xdp: &mut Xdp, octets: &[u8]) -> (u32, Vec<u8>) {
-    use aya::programs::{TestRun, TestRunOptions};
-    let mut out = vec![0; 4096];
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(octets);
-    options.data_out = Some(&mut out);
-    let result = xdp.program().unwrap().test_run(options).unwrap();
-    let size = result.data_size_out as usize;
-    (result.return_value, out[..size].to_vec())
-}
+/// How many frames are tried; a nightly run may want a hundred times as many.
+const CASES: &str = "MESOS_XDNS_CASES";
+/// The seed of a run that is to be repeated.
+const FROM_SEED: &str = "MESOS_XDNS_SEED";
+/// Frames between two changes of the zones.
+const FRAMES_PER_ZONE: u64 = 5_000;
 
 #[test]
 fn the_kernel_says_what_user_space_says() {
     needs_root!();
-    let mut xdp = kernel(&settings());
-    let mut editor = editor(SEED);
-    let first = dns_userspace::zones::Diff::between(
-        &dns_userspace::zones::Snapshot::empty(SEED),
-        editor.snapshot(),
-    );
-    xdp.publish(editor.snapshot(), &first).unwrap();
-    let mut runner = TestRunner::new(Config::default());
-    let policy = Policy::default();
-    let (mut responses, mut questions) = (0u32, 0u32);
-    for _ in 0..200 {
-        let (content, complete) = content().new_tree(&mut runner).unwrap().current();
-        let mut owners: Vec<_> = content.iter().map(|(owner, _)| owner.clone()).collect();
-        owners.push(name("mesos"));
-        let diff = replace(&mut editor, content, complete);
-        xdp.publish(editor.snapshot(), &diff).unwrap();
-        for _ in 0..200 {
-            let mut ask = ask().new_tree(&mut runner).unwrap().current();
-            if !questions.is_multiple_of(3) {
-                ask.owner = owners[ask.id as usize % owners.len()].clone();
-            }
-            let mut message = query(&ask);
-            if questions.is_multiple_of(7) {
-                // One octet of damage.
-                let at = ask.upper as usize % message.len();
-                message[at] ^= 1 << (ask.id % 8);
-            }
-            questions += 1;
-            let frame = frame(&ask, message.clone());
-            let mut sent = frame.octets();
-            if questions.is_multiple_of(5) {
-                // What Ethernet and tags that were taken off leave behind the datagram.
-                sent.resize(sent.len() + 1 + ask.upper as usize % 60, 0xaa);
-            }
-            let (action, out) = run(&mut xdp, &sent);
-            let mut buffer = message.clone();
-            buffer.resize(2048, 0);
-            let (verdict, octets) =
-                fast::answer(editor.snapshot(), &policy, &mut buffer, message.len());
-            if verdict.is_response() {
-                responses += 1;
-                assert_eq!(action, XDP_TX, "{ask:?} {verdict:?}");
-                let expected = frame.reply(buffer[..octets].to_vec());
-                assert_eq!(Frame::read(&out), Ok(expected), "{ask:?}");
-            } else {
-                assert_eq!(action, XDP_PASS, "{ask:?} {verdict:?}");
-                assert_eq!(out, sent, "{ask:?} {verdict:?}");
-            }
-        }
+    let number = |variable: &str| -> Option<u64> {
+        let text = std::env::var(variable).ok()?;
+        Some(text.parse().expect("a number"))
+    };
+    let cases = number(CASES).unwrap_or(1_000_000);
+    let seed = number(FROM_SEED).unwrap_or_else(rand::random);
+    let workers = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(4)) as u64;
+    let zones = cases.div_ceil(FRAMES_PER_ZONE).div_ceil(workers);
+    println!("{cases} frames, {FROM_SEED}={seed}");
+    let counted: Vec<Counts> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|worker| scope.spawn(move || compare(seed.wrapping_add(worker), zones)))
+            .collect();
+        let done = workers.into_iter().map(|worker| worker.join());
+        let done = done.map(|counts| counts.unwrap_or_else(|_| panic!("{FROM_SEED}={seed}")));
+        done.collect()
+    });
+    let mut total = Counts::new();
+    for (verdict, count) in counted.into_iter().flatten() {
+        *total.entry(verdict).or_default() += count;
     }
+    println!("{total:?}");
+    let all: u64 = total.values().sum();
+    let responses: u64 = total
+        .iter()
+        .filter(|(one, _)| one.is_response())
+        .map(|(_, n)| n)
+        .sum();
     assert!(
-        responses * 4 > questions,
-        "{responses} responses to {questions} questions"
+        all >= cases && responses * 3 > all,
+        "{responses} responses to {all} frames"
     );
-    let counted: u64 = xdp.counters().iter().map(|(_, count)| count).sum();
-    assert_eq!(counted, u64::from(questions));
-    for (verdict, count) in xdp.counters() {
-        assert!(
-            count > 0 || !verdict.is_response(),
-            "no question led to {verdict:?}"
+    for verdict in Verdict::ALL {
+        // Broken must not be; the others cannot be here: a lease, a name in the way of another,
+        // frames that cannot grow.
+        let never = [
+            Verdict::Broken,
+            Verdict::Lease,
+            Verdict::Collision,
+            Verdict::Resize,
+        ];
+        let count = total[verdict];
+        assert_eq!(
+            count == 0,
+            never.contains(verdict),
+            "{count} of {verdict:?}"
         );
     }
-    let broken = xdp
-        .counters()
-        .iter()
-        .find(|(one, _)| *one == Verdict::Broken)
-        .unwrap()
-        .1;
-    assert_eq!(broken, 0);
+}
+
+/// Packets by verdict.
+type Counts = BTreeMap<Verdict, u64>;
+
+/// Tries frames over as many zones, and counts the verdicts of the program.
+///
+/// # Panics
+/// If the program and user space differ, with the frame.
+fn compare(seed: u64, zones: u64) -> Counts {
+    let mut kernel = Kernel::load(&settings()).unwrap();
+    let mut editor = editor(SEED);
+    kernel
+        .publish(editor.snapshot(), &whole(editor.snapshot()))
+        .unwrap();
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.to_le_bytes(); 4].concat());
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+    let mut source = Source::new(seed);
+    let host = differential::host();
+    let policy = Policy::default();
+    let mut buffer = Vec::new();
+    let mut expected = Counts::new();
+    for zone in 0..zones {
+        let (content, complete) = content().new_tree(&mut runner).unwrap().current();
+        let of = |(owner, rrset): &(Name, Rrset)| (owner.clone(), rrset.rtype().0);
+        let mut owners: Vec<_> = content.iter().map(of).collect();
+        owners.push((name("mesos"), Rtype::SOA.0));
+        let diff = replace(&mut editor, content, complete);
+        kernel.publish(editor.snapshot(), &diff).unwrap();
+        for _ in 0..FRAMES_PER_ZONE {
+            source.next(&owners);
+            let sent = &source.frame;
+            let (action, out) = kernel.run(sent).unwrap();
+            let shown = || format!("seed {seed}, zone {zone}: {sent:02x?}");
+            let query = Query::read(sent, &host);
+            let answered = query.and_then(|query| {
+                buffer.clear();
+                buffer.extend(&query.frame.payload);
+                buffer.resize(2048, 0);
+                let octets = query.frame.payload.len();
+                let (verdict, size) = fast::answer(editor.snapshot(), &policy, &mut buffer, octets);
+                verdict.is_response().then_some((query, verdict, size))
+            });
+            let Some((query, verdict, size)) = answered else {
+                assert_eq!(action, Action::Pass, "{}", shown());
+                assert_eq!(out, sent, "touched and passed: {}", shown());
+                continue;
+            };
+            *expected.entry(verdict).or_default() += 1;
+            assert_eq!(action, Action::Tx, "{verdict:?} {}", shown());
+            let response = &buffer[..size];
+            assert_eq!(
+                out,
+                query.reply(response.to_vec()),
+                "{verdict:?} {}",
+                shown()
+            );
+            let slow = decide(
+                editor.snapshot(),
+                &query.frame.payload,
+                Transport::Udp,
+                &policy,
+            );
+            let Decision::Respond(slow, _) = slow else {
+                panic!("{slow:?}: {}", shown());
+            };
+            assert_eq!(response, slow, "{verdict:?} {}", shown());
+        }
+    }
+    let counted: Counts = kernel.counters().into_iter().collect();
+    assert_eq!(counted.values().sum::<u64>(), zones * FRAMES_PER_ZONE);
+    for (verdict, count) in counted.iter().filter(|(verdict, _)| verdict.is_response()) {
+        assert_eq!(
+            *count,
+            expected.get(verdict).copied().unwrap_or_default(),
+            "{verdict:?}"
+        );
+    }
+    counted
 }
 
 #[test]
 fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
     needs_root!();
     const ROOM: u32 = 24;
-    let mut xdp = kernel(&Settings {
+    let mut kernel = Kernel::load(&Settings {
         max_names: ROOM,
         ..settings()
-    });
+    })
+    .unwrap();
     let mut editor = editor(SEED);
-    let empty = dns_userspace::zones::Snapshot::empty(SEED);
-    let first = dns_userspace::zones::Diff::between(&empty, editor.snapshot());
-    xdp.publish(editor.snapshot(), &first).unwrap();
+    kernel
+        .publish(editor.snapshot(), &whole(editor.snapshot()))
+        .unwrap();
     let address = |last: u8| Rrset::new(Rtype::A, 60, vec![Rdata::A([10, 0, 0, last].into())]);
-    let asks = |owner: &str| Ask {
-        owner: name(owner),
-        upper: 0,
-        id: 7,
-        flags: 0x0100,
-        rtype: 1,
-        opt: None,
-        version: 0,
+    let asks = |owner: &str| {
+        let ask = Ask {
+            owner: name(owner),
+            upper: 0,
+            id: 7,
+            flags: 0x0100,
+            rtype: 1,
+            opt: None,
+            version: 0,
+        };
+        let [client, server] = [CLIENT[0], SERVER[0]].map(|text| text.parse().unwrap());
+        Frame::query(client, server, query(&ask)).octets()
     };
     // Grows past the room, and shrinks again.
     for count in [10u8, 60, 40, 10] {
@@ -235,16 +248,15 @@ fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
             .map(|(owner, i)| (name(owner), address(i)))
             .collect();
         let diff = replace(&mut editor, content, true);
-        xdp.publish(editor.snapshot(), &diff).unwrap();
+        kernel.publish(editor.snapshot(), &diff).unwrap();
         let fits = u32::from(count) + 2 <= ROOM;
         let mut answered = 0;
         for owner in &owners {
-            let frame = frame(&asks(owner), query(&asks(owner)));
-            let (action, out) = run(&mut xdp, &frame.octets());
-            if action == XDP_TX {
+            let (action, out) = kernel.run(&asks(owner)).unwrap();
+            if action == Action::Tx {
                 answered += 1;
                 // An answer, never a denial.
-                let reply = Frame::read(&out).unwrap();
+                let reply = Frame::read(out).unwrap();
                 assert_eq!(reply.payload[3] & 0xf, 0, "{owner}");
                 assert_eq!(reply.payload[7], 1, "{owner}");
             }
@@ -255,8 +267,7 @@ fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
             "{answered} of {count}"
         );
         assert!(answered > 0);
-        let nobody = frame(&asks("nobody.mesos"), query(&asks("nobody.mesos")));
-        let (action, _) = run(&mut xdp, &nobody.octets());
-        assert_eq!(action == XDP_TX, fits, "denied with {count} names");
+        let (action, _) = kernel.run(&asks("nobody.mesos")).unwrap();
+        assert_eq!(action == Action::Tx, fits, "denied with {count} names");
     }
 }
