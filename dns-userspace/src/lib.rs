@@ -18,4 +18,5 @@ pub mod http;
 pub mod mesos;
 pub mod records;
 pub mod server;
+pub mod transfer;
 pub mod zones;

@@ -57,14 +57,22 @@ fn every_key_is_explained() {
         .filter_map(|line| line.split(" | ").next())
         .collect();
     let sample: Value = serde_json::from_str(sample(&document)).unwrap();
-    let members = ["xdp", "cache"].map(|object| sample[object].as_object().unwrap().keys());
+    let members =
+        ["xdp", "cache", "transfer"].map(|object| sample[object].as_object().unwrap().keys());
+    let members = members.into_iter().flatten().map(String::as_str);
     let keys = KEYS
         .into_iter()
-        .filter(|key| !["xdp", "cache", "dcos"].contains(key));
-    for key in keys.chain(members.into_iter().flatten().map(String::as_str)) {
+        .filter(|key| !["xdp", "cache", "transfer", "secondary", "dcos"].contains(key));
+    for key in keys.chain(members) {
         assert!(rows.contains(&format!("`{key}`")), "{key} has no row");
     }
-    for object in ["xdp", "cache", "dcos"] {
-        assert!(document.contains(&format!("## The object `{object}`")));
+    for object in [
+        "object `xdp`",
+        "object `cache`",
+        "object `transfer`",
+        "list `secondary`",
+        "object `dcos`",
+    ] {
+        assert!(document.contains(&format!("## The {object}")));
     }
 }

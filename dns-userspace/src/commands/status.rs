@@ -1,5 +1,6 @@
 //! `status`: what a running daemon says of itself.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -75,6 +76,13 @@ fn url_of(config: &Config) -> anyhow::Result<String> {
     Ok(format!("http://{host}:{}", config.http_port))
 }
 
+/// The line of zone transfers, where there are any.
+fn transferred(
+    line: &(String, BTreeMap<String, u64>),
+) -> Option<(&String, &BTreeMap<String, u64>)> {
+    (!line.1.is_empty()).then_some((&line.0, &line.1))
+}
+
 /// The account in a few lines for people.
 fn text(status: &Status) -> String {
     use std::fmt::Write as _;
@@ -111,6 +119,15 @@ fn text(status: &Status) -> String {
     for zone in &status.zones {
         line("zone", format!("{} serial {}", zone.apex, zone.serial));
     }
+    for zone in &status.secondary {
+        let primary = zone.primary.as_deref().unwrap_or("no primary");
+        let age = zone.age_seconds.map(|age| format!(", {age:.0} s ago"));
+        let mut text = format!("{} from {primary}{}", zone.apex, age.unwrap_or_default());
+        if let Some(error) = &zone.error {
+            text += &format!("; {error}");
+        }
+        line("secondary", text);
+    }
     line("names", status.names.to_string());
     let xdp = &status.xdp;
     match &xdp.reason {
@@ -132,7 +149,8 @@ fn text(status: &Status) -> String {
             format!("{} names do not fit: raise xdp.max_names", xdp.left_out),
         );
     }
-    for (transport, counts) in &status.server {
+    let transfer = ("transfer".to_owned(), status.transfer.clone());
+    for (transport, counts) in status.server.iter().chain(transferred(&transfer)) {
         let counts: Vec<String> = counts
             .iter()
             .filter(|(_, count)| **count > 0)

@@ -9,12 +9,13 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{
-    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Xdp, XdpMode, cache, dcos,
+    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Transfer, Xdp, XdpMode,
+    cache, dcos, transfer,
 };
 use crate::forwarder::CacheSettings;
 
 /// Every key, spelled as `/v1/config` spells it.
-pub const KEYS: [&str; 41] = [
+pub const KEYS: [&str; 43] = [
     "RefreshSeconds",
     "Port",
     "Timeout",
@@ -55,6 +56,8 @@ pub const KEYS: [&str; 41] = [
     "MesosAuthentication",
     "xdp",
     "cache",
+    "transfer",
+    "secondary",
     "dcos",
 ];
 
@@ -79,6 +82,25 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Notes what is wrong within an object.
+    fn note(&mut self, wrong: Vec<dcos::Wrong>) {
+        let problems = wrong.into_iter().map(|wrong| Problem {
+            file: self.path.clone(),
+            key: Some(wrong.key),
+            value: Some(wrong.value),
+            message: wrong.message,
+            accepted: Some(wrong.accepted),
+        });
+        self.problems.extend(problems);
+    }
+
+    /// Takes an object, with all that was found on the way.
+    fn take<T>(&mut self, found: transfer::Found<T>) -> T {
+        self.note(found.wrong);
+        self.warnings.extend(found.warnings);
+        found.value
+    }
+
     /// Notes a problem with a key, unless the key could not even be read.
     pub(super) fn problem(
         &mut self,
@@ -143,6 +165,8 @@ fn defaults(path: &Path) -> Config {
         authentication: Authentication::None,
         xdp: Xdp::default(),
         cache: CacheSettings::default(),
+        transfer: Transfer::default(),
+        secondary: Vec::new(),
         dcos: None,
     }
 }
@@ -277,6 +301,14 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         "IAMConfigFile" => found.text(value, &mut config.iam_config_file),
         "MesosAuthentication" => found.text(value, &mut reading.authentication),
         "dcos" => read_dcos(reading, value),
+        "transfer" => {
+            let found = transfer::read(value);
+            reading.config.transfer = reading.take(found);
+        }
+        "secondary" => {
+            let found = transfer::read_secondaries(value);
+            reading.config.secondary = reading.take(found);
+        }
         _ => {
             let unknown = match *key {
                 "cache" => cache::read(&mut found, value, &mut config.cache),
@@ -298,14 +330,7 @@ fn read_dcos(reading: &mut Reading, value: &Value) {
         wrong,
         unknown,
     } = dcos::read(value);
-    let problems = wrong.into_iter().map(|wrong| Problem {
-        file: reading.path.clone(),
-        key: Some(wrong.key),
-        value: Some(wrong.value),
-        message: wrong.message,
-        accepted: Some(wrong.accepted),
-    });
-    reading.problems.extend(problems);
+    reading.note(wrong);
     let unknown = unknown.into_iter();
     let unknown = unknown.map(|key| format!("unknown key \"dcos.{key}\" is ignored"));
     reading.warnings.extend(unknown);
@@ -621,7 +646,7 @@ fn range_of(go_type: &str) -> &'static str {
 fn shown(key: &str, value: &Value) -> String {
     /// Enough to recognise a value by.
     const MAX_LETTERS: usize = 60;
-    if key == "MesosCredentials" {
+    if key == "MesosCredentials" || key == "transfer" {
         return "(not shown)".into();
     }
     let text = value.to_string();

@@ -1,7 +1,7 @@
 //! Configuration: read at the edges, checked once, and handed inward as small structs.
 //!
-//! The file is the `config.json` of mesos-dns with the objects `xdp`, `cache` and `dcos`
-//! beside its keys. [`load`] stops at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
+//! The file is the `config.json` of mesos-dns with objects of our own beside its keys. [`load`] stops
+//! at the first problem in the order of mesos-dns and with its words; [`check`] finds them all.
 
 mod cache;
 pub mod dcos;
@@ -12,6 +12,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod transfer;
 mod validate;
 pub mod xdp;
 
@@ -24,6 +25,7 @@ pub use dcos::Dcos;
 pub use host::Surroundings;
 pub use secret::Secret;
 pub use tls::Tls;
+pub use transfer::{Secondary, Transfer};
 pub use xdp::{OnExit, Xdp, XdpMode};
 
 use crate::forwarder::CacheSettings;
@@ -116,6 +118,10 @@ pub struct Config {
     pub xdp: Xdp,
     /// `cache`.
     pub cache: CacheSettings,
+    /// `transfer`.
+    pub transfer: Transfer,
+    /// `secondary`: zones of other servers.
+    pub secondary: Vec<Secondary>,
     /// `dcos`, if the file has it.
     pub dcos: Option<Dcos>,
 }

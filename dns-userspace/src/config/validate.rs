@@ -6,7 +6,7 @@ use std::fs;
 use serde::Deserialize;
 
 use super::mesos_dns::Reading;
-use super::{Authentication, Iam, Secret, Surroundings, tls};
+use super::{Authentication, Iam, Secondary, Secret, Surroundings, tls, transfer};
 use crate::mesos::state::{parse_ip, split_host_port};
 use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
@@ -36,6 +36,7 @@ pub(super) fn validate(reading: &mut Reading, surroundings: &Surroundings) {
     // What follows is accepted there and then ends the process or cannot work.
     listener(reading);
     zookeeper(reading);
+    transfers(reading);
     let late = std::mem::take(&mut reading.late);
     reading.problems.extend(late);
     warnings(reading);
@@ -52,7 +53,8 @@ fn services(reading: &mut Reading) {
         );
     }
     let config = &reading.config;
-    if config.masters.is_empty() && config.zk.is_empty() {
+    let follows_mesos = !config.masters.is_empty() || !config.zk.is_empty();
+    if !follows_mesos && config.secondary.is_empty() {
         reading.problem(
             "Masters",
             &config.masters.clone(),
@@ -104,6 +106,28 @@ fn zookeeper(reading: &mut Reading) {
         let message = format!("error validating Zk: {error}");
         let accepted = "zk://host:port,host:port/path, or file:///path of a file that holds it";
         reading.problem("Zk", &shown.unwrap_or(zk), message, accepted);
+    }
+}
+
+fn transfers(reading: &mut Reading) {
+    let config = &reading.config;
+    let missing = transfer::missing_keys(&config.transfer, &config.secondary);
+    for (place, name) in missing {
+        let message = format!("{place}: there is no key {name}");
+        let accepted = "the name of one of transfer.keys";
+        reading.problem(&place, &name.to_string(), message, accepted);
+    }
+    let config = &reading.config;
+    let follows_mesos = !config.masters.is_empty() || !config.zk.is_empty();
+    let domain = Name::from_text(&config.domain).ok();
+    let same = |one: &Secondary| Some(&one.zone) == domain.as_ref();
+    if let Some(at) = config.secondary.iter().position(same)
+        && follows_mesos
+    {
+        let place = format!("secondary[{at}].zone");
+        let message = format!("{place}: {} is made of the state of Mesos", config.domain);
+        let accepted = "another zone than Domain, or neither Masters nor Zk";
+        reading.problem(&place, &config.domain.clone(), message, accepted);
     }
 }
 

@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::dataplane::DataPlane;
 use crate::http::{Readiness, Source};
 use crate::mesos::follow;
+use crate::transfer::{Health, Versions};
+use crate::zones::Name;
 
 /// Everything that the account is made of. A reload replaces what is in the cells.
 pub(super) struct Account {
@@ -25,6 +27,9 @@ pub(super) struct Account {
     pub(super) sockets: Mutex<Sockets>,
     pub(super) following: Mutex<watch::Receiver<follow::Status>>,
     pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) versions: Option<Arc<Versions>>,
+    pub(super) secondaries: Vec<(Name, Arc<Mutex<Health>>)>,
+    pub(super) follows_mesos: bool,
     pub(super) reload_succeeded: AtomicBool,
     pub(super) is_ending: AtomicBool,
 }
@@ -41,6 +46,8 @@ impl Account {
             names: snapshot.len() as u64,
             xdp: status::Xdp::of(&lock(&self.dataplane)),
             server: status::named(server),
+            transfer: status::transferred(self.versions.as_deref()),
+            secondary: self.secondaries.iter().map(status::Secondary::of).collect(),
         }
     }
 }
@@ -63,7 +70,7 @@ impl Source for Account {
     fn readiness(&self) -> Readiness {
         let is_known = || {
             let snapshot = self.outlet.served.load();
-            self.outlet.published.load().is_some()
+            (!self.follows_mesos || self.outlet.published.load().is_some())
                 && snapshot.zones().iter().all(|zone| zone.complete)
         };
         if self.is_ending.load(Ordering::Relaxed) {

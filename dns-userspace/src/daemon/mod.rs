@@ -17,9 +17,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use crate::dataplane::{self, DataPlane};
-use crate::http;
+use crate::http::{self, Source as _};
 use crate::mesos::follow::{self, Follower};
 use crate::mesos::leader::Candidates;
+use crate::transfer::{Secondaries, Taken};
 use crate::zones::Name;
 
 mod account;
@@ -33,16 +34,18 @@ mod rest;
 mod setup;
 mod sockets;
 mod status;
+mod transfers;
 
 use account::Account;
 use dcos::{Feed, News};
 pub use pipeline::Outlet;
 pub(crate) use pipeline::look_up;
-use pipeline::{Pipeline, Prepared, lock};
+use pipeline::{Origins, Pipeline, Prepared, lock};
 pub use published::Published;
 pub use setup::Setup;
 use sockets::{Answering, HttpServer, Sockets};
 pub use status::{Measures, Status, ZoneStatus};
+use transfers::Transfers;
 
 /// Runs until `end` is ready. For each message of `reloads` it calls `load` and goes on by what
 /// that gives; an error leaves everything as it is, and is logged.
@@ -75,6 +78,15 @@ pub async fn run(
 enum Work {
     State(Box<Prepared>),
     News(Vec<News>),
+    Transfer(Taken),
+}
+
+/// What came from the primaries of our secondary zones; never, where there are none.
+async fn next_transfer(secondaries: &mut Option<Secondaries>) -> Option<Taken> {
+    match secondaries {
+        Some(secondaries) => secondaries.taken.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What there is to know of a DC/OS cluster; never, where there is none.
@@ -102,9 +114,12 @@ struct Daemon {
     feed: Option<Feed>,
     account: Arc<Account>,
     answering: Answering,
+    transfers: Transfers,
+    secondaries: Option<Secondaries>,
     /// Key of the owner hash, the same for as long as the process lives.
     seed: u64,
     is_listening: bool,
+    said_ready: bool,
 }
 
 impl Daemon {
@@ -112,7 +127,11 @@ impl Daemon {
         let seed = rand::random();
         let dataplane = start_dataplane(&setup.dataplane_settings(seed)?);
         let dataplane = Arc::new(Mutex::new(dataplane));
-        let follower = follow::follow(setup.follow_settings()?).context("TLS towards Mesos")?;
+        let follower = if setup.follows_mesos() {
+            follow::follow(setup.follow_settings()?).context("TLS towards Mesos")?
+        } else {
+            Follower::idle()
+        };
         let following = Following::new(follower);
         let (cluster, feed) = match setup.dcos() {
             Some(dcos) => {
@@ -123,15 +142,25 @@ impl Daemon {
             }
             None => (None, None),
         };
-        let answering = Answering::new(&setup, cluster.as_ref())?;
+        let mut transfers = Transfers::new(&setup.config);
+        let origins = Origins {
+            follows_mesos: setup.follows_mesos(),
+            cluster: cluster.clone(),
+            secondaries: setup.secondary_zones(),
+            versions: transfers.versions.clone(),
+        };
         let pipeline = Pipeline::new(
             setup.record_settings(),
             setup.config.recurse_on,
             seed,
             Arc::clone(&dataplane),
-            cluster.clone(),
+            origins,
             Duration::from_secs(setup.config.refresh_seconds.into()),
         )?;
+        let served = &pipeline.outlet().served;
+        let secondaries = transfers.keep(&setup, served);
+        transfers.notify(&setup, served);
+        let answering = Answering::new(&setup, cluster.as_ref(), &transfers)?;
         let pipeline = Arc::new(Mutex::new(pipeline));
         let account = Account {
             config: ArcSwap::from_pointee(setup.config.clone()),
@@ -141,6 +170,12 @@ impl Daemon {
             sockets: Mutex::default(),
             following: Mutex::new(following.follower.status.clone()),
             cluster,
+            versions: transfers.versions.clone(),
+            secondaries: secondaries
+                .as_ref()
+                .map(Secondaries::health)
+                .unwrap_or_default(),
+            follows_mesos: setup.follows_mesos(),
             reload_succeeded: AtomicBool::new(true),
             is_ending: AtomicBool::new(false),
         };
@@ -151,19 +186,22 @@ impl Daemon {
             feed,
             account: Arc::new(account),
             answering,
+            transfers,
+            secondaries,
             seed,
             is_listening: false,
+            said_ready: false,
         })
     }
 
     /// Serves for ever: from the first good state on, or at once where a DC/OS node has names that
-    /// its masters need to start.
+    /// its masters need to start, and where primaries must be heard.
     async fn serve(
         mut self,
         load: impl Fn() -> Result<Setup>,
         mut reloads: mpsc::Receiver<()>,
     ) -> Result<()> {
-        if self.account.cluster.is_some() {
+        if self.account.cluster.is_some() || self.secondaries.is_some() {
             self.listen().await?;
         }
         let mut unused = Unused::default();
@@ -187,6 +225,9 @@ impl Daemon {
                     let news = dcos::with_hosts(news).await;
                     self.take_in(Work::News(news), &mut unused).await?;
                 }
+                Some(taken) = next_transfer(&mut self.secondaries) => {
+                    self.take_in(Work::Transfer(taken), &mut unused).await?;
+                }
                 Some(()) = reloads.recv() => self.reload(load()).await,
                 // The follower ends with us, not before.
                 else => std::future::pending().await,
@@ -201,6 +242,10 @@ impl Daemon {
                 pipeline.apply_news(news);
                 Ok(false)
             }
+            Work::Transfer(taken) => {
+                pipeline.take(taken);
+                Ok(false)
+            }
         });
         match applied.await? {
             Ok(true) => unused.over(),
@@ -213,6 +258,9 @@ impl Daemon {
         }
         if !self.is_listening {
             self.listen().await?;
+        }
+        if !self.said_ready && self.account.readiness() == http::Readiness::Ready {
+            self.said_ready = true;
             info!("ready");
         }
         Ok(())

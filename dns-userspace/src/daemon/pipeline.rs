@@ -23,6 +23,7 @@ use crate::mesos::state::{self, State};
 use crate::records::dcos::Update;
 use crate::records::to_zone::ZoneContent;
 use crate::records::{self, MesosRecords, to_zone};
+use crate::transfer::{Take, Taken, Unusable, Versions};
 use crate::zones::snapshot::Served;
 use crate::zones::{Diff, EditError, Editor, Name, Snapshot, Zone, serial};
 
@@ -64,7 +65,21 @@ pub(super) struct Pipeline {
     /// What reading the present state left out.
     unread: Defects,
     logged: Defects,
+    follows_mesos: bool,
     cluster: Option<Arc<Cluster>>,
+    versions: Option<Arc<Versions>>,
+}
+
+/// Where zones come from, and where their versions are kept.
+pub(super) struct Origins {
+    /// If not, there is no mesos-dns zone.
+    pub(super) follows_mesos: bool,
+    /// A DC/OS node, if this is one.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    /// The zones of other servers, empty.
+    pub(super) secondaries: Vec<Zone>,
+    /// `None` if zones are not transferred.
+    pub(super) versions: Option<Arc<Versions>>,
 }
 
 impl Pipeline {
@@ -78,15 +93,28 @@ impl Pipeline {
         recursion_available: bool,
         seed: u64,
         dataplane: Arc<Mutex<DataPlane>>,
-        cluster: Option<Arc<Cluster>>,
+        origins: Origins,
         patience: Duration,
     ) -> anyhow::Result<Self> {
         let zone = zone(&settings, recursion_available)?;
         let settings = Arc::new(settings);
-        let mut zones = vec![zone.clone()];
+        let Origins {
+            follows_mesos,
+            cluster,
+            secondaries,
+            versions,
+        } = origins;
+        let mut zones = Vec::new();
+        if follows_mesos {
+            zones.push(zone.clone());
+        }
         if let Some(cluster) = &cluster {
             zones.extend(cluster.zones().zones()?);
         }
+        for zone in &mut zones {
+            go_on(zone, versions.as_deref());
+        }
+        zones.extend(secondaries);
         let editor = Editor::new(seed, zones, Arc::new(BlobEncoder), now())?;
         let outlet = Outlet {
             served: Arc::new(Served::from(Arc::clone(editor.snapshot()))),
@@ -108,7 +136,9 @@ impl Pipeline {
             outlet: Arc::new(outlet),
             unread: Defects::default(),
             logged: Defects::default(),
+            follows_mesos,
             cluster,
+            versions,
         };
         if let Some(cluster) = pipeline.cluster.clone() {
             let first = cluster.zones().first()?;
@@ -129,7 +159,7 @@ impl Pipeline {
         recursion_available: bool,
     ) -> anyhow::Result<Option<Self>> {
         let zone = zone(&settings, recursion_available)?;
-        if settings == *self.settings && zone == self.zone {
+        if !self.follows_mesos || (settings == *self.settings && zone == self.zone) {
             return Ok(None);
         }
         let older = self.editor.snapshot();
@@ -155,19 +185,19 @@ impl Pipeline {
             outlet: Arc::clone(&self.outlet),
             unread: self.unread.clone(),
             logged: self.logged.clone(),
+            follows_mesos: self.follows_mesos,
             cluster: self.cluster.clone(),
+            versions: self.versions.clone(),
         }))
     }
 
-    /// Puts the content of the DC/OS zones into another editor: all but what is made of the
-    /// mesos-dns zone.
+    /// Puts the content of zones into another editor: all but what is made of the state of Mesos.
     fn carry_over(&self, editor: &mut Editor) -> anyhow::Result<()> {
-        let Some(cluster) = &self.cluster else {
-            return Ok(());
-        };
         let older = self.editor.snapshot();
-        let mut made_anew = cluster.zones().mirror_apexes()?;
-        made_anew.push(self.zone.apex.clone());
+        let mut made_anew = vec![self.zone.apex.clone()];
+        if let Some(cluster) = &self.cluster {
+            made_anew.extend(cluster.zones().mirror_apexes()?);
+        }
         let mut contents = vec![Vec::new(); older.zones().len()];
         for node in older.nodes() {
             if let Some(content) = contents.get_mut(usize::from(node.zone().0)) {
@@ -176,7 +206,7 @@ impl Pipeline {
             }
         }
         for (zone, content) in older.zones().iter().zip(contents) {
-            if !made_anew.contains(&zone.apex) {
+            if !made_anew.contains(&zone.apex) && !zone.withdrawn {
                 editor.replace(&zone.apex, content)?;
                 editor.mark_complete(&zone.apex, zone.complete)?;
             }
@@ -457,11 +487,44 @@ impl Pipeline {
         }
     }
 
+    /// Takes in what came of a zone of another server, and publishes it.
+    pub(super) fn take(&mut self, taken: Taken) {
+        let result = self.edit_transferred(&taken.zone, taken.take);
+        if result.is_ok() {
+            self.publish();
+        }
+        // Who asked may have ended meanwhile.
+        let _ = taken.done.send(result);
+    }
+
+    fn edit_transferred(&mut self, zone: &Name, take: Take) -> Result<(), Unusable> {
+        let editor = &mut self.editor;
+        let names = match &take {
+            Take::Changes(changes) => changes.names(zone, editor.snapshot())?,
+            Take::Whole(_) | Take::Withdraw => Vec::new(),
+        };
+        let edited = match take {
+            Take::Withdraw => editor.withdraw(zone),
+            Take::Whole(whole) => editor
+                .replace(zone, whole.records)
+                .and_then(|_| editor.set_soa(zone, whole.soa, whole.soa_ttl)),
+            Take::Changes(changes) => names
+                .into_iter()
+                .try_for_each(|(name, rrsets)| editor.set(&name, rrsets))
+                .and_then(|()| editor.set_soa(zone, changes.soa, changes.soa_ttl)),
+        };
+        edited.map_err(|error| {
+            warn!(%zone, %error, "a transfer is left out");
+            Unusable::Mismatch
+        })
+    }
+
     fn add_zones(&mut self, cluster: &Cluster, zones: Vec<Zone>) -> Result<(), EditError> {
         if zones.is_empty() {
             return Ok(());
         }
-        for zone in zones {
+        for mut zone in zones {
+            go_on(&mut zone, self.versions.as_deref());
             self.editor.add(zone, now())?;
         }
         if self.outlet.published.load().is_some() {
@@ -501,7 +564,17 @@ impl Pipeline {
 
     /// Ends a set of changes and brings what is served up to date with it.
     fn publish(&mut self) -> Diff {
+        let last = Arc::clone(self.editor.snapshot());
         let mut diff = self.editor.commit(now());
+        if let Some(versions) = &self.versions {
+            let served = self.outlet.served.load_full();
+            // After a reload, or a commit of which nothing was served.
+            if !Arc::ptr_eq(&served, &last) {
+                diff = Diff::between(&served, self.editor.snapshot());
+            }
+            let again = versions.enter(&mut self.editor, &served, &diff, now());
+            diff = again.unwrap_or(diff);
+        }
         let snapshot = Arc::clone(self.editor.snapshot());
         if let Some(before) = self.before.take() {
             // Every name is written: finished answers may differ where the records do not.
@@ -513,6 +586,9 @@ impl Pipeline {
         let result = lock(&self.dataplane).publish(&snapshot, &diff);
         if let Err(error) = result {
             warn!(%error, "the kernel's maps could not be brought up to date");
+        }
+        if let Some(versions) = &self.versions {
+            versions.announce();
         }
         diff
     }
@@ -605,6 +681,14 @@ impl Built {
             records,
             content,
         }
+    }
+}
+
+/// Has a zone begin with the serial it had, and move it with each change, where it is transferred.
+fn go_on(zone: &mut Zone, versions: Option<&Versions>) {
+    if let Some(versions) = versions {
+        zone.fixed_serial = false;
+        zone.soa.serial = versions.serial(&zone.apex);
     }
 }
 

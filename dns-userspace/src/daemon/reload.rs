@@ -63,11 +63,22 @@ impl Daemon {
                 && (same_domain || self.account.cluster.is_none()),
             "dcos, and Domain beside it, do not change while a DC/OS node runs: restart for that"
         );
+        ensure!(
+            self.setup.follows_mesos() == setup.follows_mesos(),
+            "Mesos is not begun nor ceased to be followed while the daemon runs: restart for that"
+        );
+        self.transfers
+            .can_follow(&self.setup.config, &setup.config)?;
         let is_same_policy = self.setup.config.set_truncate_bit == setup.config.set_truncate_bit;
-        let answering = if self.setup.forwards_as(&setup) && is_same_policy {
+        let transfers_the_same = self.setup.transfers_as(&setup);
+        let answering = if self.setup.forwards_as(&setup) && is_same_policy && transfers_the_same {
             None
         } else {
-            Some(Answering::new(&setup, self.account.cluster.as_ref())?)
+            Some(Answering::new(
+                &setup,
+                self.account.cluster.as_ref(),
+                &self.transfers,
+            )?)
         };
         let pipeline =
             lock(&self.pipeline).successor(setup.record_settings(), setup.config.recurse_on)?;
@@ -88,7 +99,7 @@ impl Daemon {
             }
             true => Step::Replace(None),
         };
-        let follower = if self.setup.follows_as(&setup) {
+        let follower = if self.setup.follows_as(&setup) || !setup.follows_mesos() {
             None
         } else {
             let settings = setup.follow_settings()?;
@@ -109,7 +120,11 @@ impl Daemon {
         let account = Arc::clone(&self.account);
         let changes = plan.changes();
         account.config.store(Arc::new(plan.setup.config.clone()));
+        let transfers_the_same = self.setup.transfers_as(&plan.setup);
         self.setup = plan.setup;
+        if !transfers_the_same {
+            self.transfers.notify(&self.setup, &account.outlet.served);
+        }
         if let Some(answering) = plan.answering {
             if let Some(dns) = &lock(&account.sockets).dns {
                 answering.apply_to(dns);

@@ -64,6 +64,11 @@ impl Setup {
         Ok(settings)
     }
 
+    /// Whether Mesos is followed at all; if not, all zones are those of other servers.
+    pub(super) fn follows_mesos(&self) -> bool {
+        !self.config.masters.is_empty() || !self.config.zk.is_empty()
+    }
+
     /// Whether Mesos is followed in the same way by `other`.
     pub(super) fn follows_as(&self, other: &Self) -> bool {
         let of = |setup: &Self| {
@@ -96,6 +101,16 @@ impl Setup {
                 // An upstream must not be ourselves.
                 setup.own_sockets().ok(),
             )
+        };
+        of(self) == of(other)
+    }
+
+    /// Whether zones are transferred in the same way by `other`.
+    pub(super) fn transfers_as(&self, other: &Self) -> bool {
+        let of = |setup: &Self| {
+            let config = &setup.config;
+            let source = config.listener.clone();
+            (config.transfer.clone(), config.secondary.clone(), source)
         };
         of(self) == of(other)
     }

@@ -16,11 +16,13 @@ use super::account::Account;
 use super::dcos::Cluster;
 use super::listen;
 use super::setup::Setup;
+use super::transfers::Transfers;
 use crate::answers::Policy;
 use crate::config::Dcos;
 use crate::forwarder::Forwarder;
 use crate::http;
 use crate::server::{self, FastPath, FinishedAnswers, Server};
+use crate::transfer::Responder;
 use crate::zones::snapshot::Served;
 
 /// How long queries under way may take at the end.
@@ -55,6 +57,7 @@ impl Sockets {
 pub(super) struct Answering {
     pub(super) policy: Policy,
     pub(super) forwarder: Option<Arc<Forwarder>>,
+    pub(super) transfers: Option<Arc<Responder>>,
 }
 
 impl Answering {
@@ -62,7 +65,11 @@ impl Answering {
     ///
     /// # Errors
     /// An upstream that cannot be used.
-    pub(super) fn new(setup: &Setup, cluster: Option<&Arc<Cluster>>) -> Result<Self> {
+    pub(super) fn new(
+        setup: &Setup,
+        cluster: Option<&Arc<Cluster>>,
+        transfers: &Transfers,
+    ) -> Result<Self> {
         let own = setup.own_sockets()?;
         let forwarder = match listen::forwarder_settings(&setup.config, cluster, &own)? {
             Some(settings) => {
@@ -74,6 +81,7 @@ impl Answering {
         Ok(Self {
             policy: listen::policy(&setup.config),
             forwarder,
+            transfers: transfers.responder(&setup.config),
         })
     }
 
@@ -86,6 +94,7 @@ impl Answering {
     /// Has an open server answer this way.
     pub(super) fn apply_to(&self, server: &Server) {
         server.set_rules(self.policy, self.fast_path(), self.forwarder.clone());
+        server.set_transfers(self.transfers.clone());
     }
 
     /// Opens the DNS sockets.
@@ -116,6 +125,7 @@ impl Answering {
                 }
                 result => {
                     let server = result?;
+                    server.set_transfers(self.transfers.clone());
                     info!(addresses = ?server.listening(), "DNS is served");
                     return Ok(server);
                 }

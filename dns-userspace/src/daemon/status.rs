@@ -1,19 +1,20 @@
 //! How the daemon is doing, as `mesos-xdns status` and monitoring see it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::pipeline::duration_histogram;
+use super::pipeline::{duration_histogram, lock};
 use crate::answers::Transport;
 use crate::dataplane::DataPlane;
 use crate::forwarder;
 use crate::mesos::{Defects, follow};
 use crate::server::{Server, Totals};
-use crate::zones::Snapshot;
+use crate::transfer::{Health, Versions};
+use crate::zones::{Name, Snapshot};
 
 use super::dcos::Cluster;
 
@@ -37,6 +38,27 @@ pub struct Status {
     pub xdp: Xdp,
     /// Queries that reached the server, by transport.
     pub server: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Zone transfers and notices since the start, where there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transfer: BTreeMap<String, u64>,
+    /// Zones of other servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondary: Vec<Secondary>,
+}
+
+/// A zone of another server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Secondary {
+    /// Its apex.
+    pub apex: String,
+    /// The serial that is held; nothing is answered without one.
+    pub serial: Option<u32>,
+    /// The primary that was right last.
+    pub primary: Option<String>,
+    /// Seconds since the serial was known to be the latest.
+    pub age_seconds: Option<f64>,
+    /// What went wrong last, until it goes well.
+    pub error: Option<String>,
 }
 
 /// Where records come from.
@@ -182,6 +204,19 @@ impl Dcos {
     }
 }
 
+impl Secondary {
+    pub(super) fn of((apex, health): &(Name, Arc<Mutex<Health>>)) -> Self {
+        let health = lock(health);
+        Self {
+            apex: apex.to_string(),
+            serial: health.serial,
+            primary: health.primary.map(|one| one.to_string()),
+            age_seconds: health.refreshed.map(|at| at.elapsed().as_secs_f64()),
+            error: health.error.clone(),
+        }
+    }
+}
+
 impl ZoneStatus {
     pub(super) fn of(snapshot: &Snapshot) -> Vec<Self> {
         let zones = snapshot.zones().iter();
@@ -253,6 +288,15 @@ pub(super) fn totals(server: Option<&Server>) -> ServerTotals {
     [("udp", Transport::Udp), ("tcp", Transport::Tcp)]
         .map(|(name, transport)| (name, server.totals(transport)))
         .to_vec()
+}
+
+/// What was transferred.
+pub(super) fn transferred(versions: Option<&Versions>) -> BTreeMap<String, u64> {
+    let totals = versions.map(|one| one.counters().totals());
+    let totals = totals.into_iter().flatten();
+    totals
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 /// The same by name.

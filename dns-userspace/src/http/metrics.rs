@@ -47,6 +47,12 @@ fn text(measures: &Measures) -> Result<String, fmt::Error> {
     dns(&mut page, measures);
     kernel(&mut page, measures);
     zones(&mut page, measures);
+    let transfer = measures.status.transfer.iter();
+    page.counter(
+        "transfer_events",
+        "Zone transfers, notices, and what was refused, by kind",
+        transfer.map(|(name, count)| (vec![("kind", name.clone())], *count)),
+    );
     mesos(&mut page, measures);
     page.gauge(
         "config_last_reload_success",

@@ -145,6 +145,27 @@ pub fn follow(settings: FollowSettings) -> Result<Follower, SetupError> {
     ))
 }
 
+impl Follower {
+    /// Follows nobody, and never has anything to tell. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn idle() -> Self {
+        let (outlet, observations) = mpsc::channel(1);
+        let (status, status_receiver) = watch::channel(Status::default());
+        let (candidates, candidates_receiver) = watch::channel(Candidates::default());
+        let task = async move {
+            let _senders = (outlet, status, candidates);
+            std::future::pending().await
+        };
+        Self {
+            observations,
+            status: status_receiver,
+            candidates: candidates_receiver,
+            wishes: Arc::default(),
+            _task: AbortOnDropHandle::new(tokio::spawn(task)),
+        }
+    }
+}
+
 /// The loop with any way to fetch, every `refresh` or never.
 fn follow_with<Fetch, Fetching>(
     refresh: Option<Duration>,

@@ -1,18 +1,20 @@
 //! One message, whatever it came over: the fast path, the slow path, and the net under both.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::answers::message::write_error;
 use crate::answers::query::HEADER_OCTETS;
 use crate::answers::respond::servfail;
 use crate::answers::{Decision, Rcode, Transport, decide};
+use crate::transfer::{Outgoing, Responder, Response};
 use crate::zones::Snapshot;
 
 use super::counters::Totals;
 use super::{Rules, header_rcode};
 
 /// What a worker does with a message.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Nothing.
     Nothing,
@@ -22,13 +24,18 @@ pub(super) enum Outcome {
     Respond(Vec<u8>),
     /// Gives the query, which is unchanged in the buffer, to the forwarder.
     Forward,
+    /// Gives the message, which is unchanged in the buffer, to [`Basis::transfer`].
+    Claimed,
+    /// Sends the messages of a zone transfer.
+    Transfer(Box<Outgoing>),
 }
 
 /// What a message is answered by, the same for as many as come at a time.
 #[derive(Clone, Copy)]
 pub(super) struct Basis<'b> {
     pub(super) rules: &'b Rules,
-    pub(super) snapshot: &'b Snapshot,
+    pub(super) snapshot: &'b Arc<Snapshot>,
+    pub(super) transfers: Option<&'b Responder>,
 }
 
 /// The start of a message, which is all of it that a panic cannot leave half done.
@@ -85,7 +92,9 @@ impl Basis<'_> {
         tally: &mut Totals,
     ) -> Outcome {
         tally.queries += 1;
-        let Self { rules, snapshot } = self;
+        let Self {
+            rules, snapshot, ..
+        } = self;
         if transport == Transport::Udp
             && let Some(fast_path) = &rules.fast_path
             && let Some((len, rcode)) = fast_path.answer(snapshot, buffer, len)
@@ -95,6 +104,9 @@ impl Basis<'_> {
             return Outcome::InPlace(len);
         }
         let message = buffer.get(..len).unwrap_or_default();
+        if self.transfers.is_some_and(|one| one.claims(message)) {
+            return Outcome::Claimed;
+        }
         match decide(snapshot, message, transport, &rules.policy) {
             Decision::Ignore => {
                 tally.ignored += 1;
@@ -123,6 +135,31 @@ impl Basis<'_> {
                 }
                 None => Outcome::Forward,
             },
+        }
+    }
+
+    /// Answers a message that has to do with zone transfers, from `peer`.
+    pub(super) fn transfer(
+        self,
+        message: &[u8],
+        peer: IpAddr,
+        transport: Transport,
+        tally: &mut Totals,
+    ) -> Outcome {
+        let policy = &self.rules.policy;
+        let response = self
+            .transfers
+            .map(|one| one.respond(self.snapshot, message, peer, transport, policy));
+        match response {
+            None | Some(Response::Ignore) => {
+                tally.ignored += 1;
+                Outcome::Nothing
+            }
+            Some(Response::One(response, rcode)) => {
+                tally.response(response.len(), rcode);
+                Outcome::Respond(response)
+            }
+            Some(Response::Many(outgoing)) => Outcome::Transfer(outgoing),
         }
     }
 }

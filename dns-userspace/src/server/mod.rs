@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dns_common::Verdict;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answers::{Policy, Rcode, Transport, fast};
 use crate::forwarder::Forwarder;
+use crate::transfer::Responder;
 use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
 
@@ -119,6 +120,7 @@ impl Rules {
 struct Shared {
     served: Arc<Served>,
     rules: ArcSwap<Rules>,
+    transfers: ArcSwapOption<Responder>,
     runtime: Handle,
     stop: CancellationToken,
     /// As `stop`, for threads that look often: a token is read under a lock.
@@ -160,6 +162,7 @@ pub fn start(
     let shared = Arc::new(Shared {
         served,
         rules: ArcSwap::new(Rules::new(settings.policy, fast_path, forwarder)),
+        transfers: ArcSwapOption::empty(),
         runtime: Handle::current(),
         stop: CancellationToken::new(),
         is_stopping: AtomicBool::new(false),
@@ -217,6 +220,11 @@ impl Server {
     ) {
         let rules = Rules::new(policy, fast_path, forwarder);
         self.shared.rules.store(rules);
+    }
+
+    /// Answers zone transfers, NOTIFY and signed queries in this way from the next message on.
+    pub fn set_transfers(&self, transfers: Option<Arc<Responder>>) {
+        self.shared.transfers.store(transfers);
     }
 
     /// What the forwarder did and has, if there is one.

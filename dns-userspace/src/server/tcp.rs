@@ -13,8 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::answers::Transport;
+use crate::answers::{Rcode, Transport};
 use crate::forwarder::servfail;
+use crate::transfer::Outgoing;
 
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Outcome};
@@ -203,15 +204,20 @@ impl Connection {
             };
             patience = self.limits.idle;
             let mut tally = Totals::default();
+            let transfers = self.shared.transfers.load_full();
             let basis = Basis {
                 rules: &self.shared.rules.load(),
                 snapshot: &self.shared.served.load(),
+                transfers: transfers.as_deref(),
             };
-            let outcome = basis.answer_guarded(&mut message, Transport::Tcp, &mut tally);
+            let mut outcome = basis.answer_guarded(&mut message, Transport::Tcp, &mut tally);
+            if matches!(outcome, Outcome::Claimed) {
+                outcome = basis.transfer(&message, self.peer, Transport::Tcp, &mut tally);
+            }
             self.counters.take(&mut tally);
             let response = match outcome {
                 // Whoever sends what is no query over TCP gets no second chance.
-                Outcome::Nothing => return,
+                Outcome::Nothing | Outcome::Claimed => return,
                 Outcome::InPlace(len) => {
                     message.truncate(len);
                     message
@@ -221,6 +227,12 @@ impl Connection {
                     Some(response) => response,
                     None => continue,
                 },
+                Outcome::Transfer(outgoing) => {
+                    if self.transfer(*outgoing, &responses).await {
+                        continue;
+                    }
+                    return;
+                }
             };
             if responses.send(response).await.is_err() {
                 return;
@@ -232,6 +244,21 @@ impl Connection {
         let mut tally = Totals::default();
         count(&mut tally);
         self.counters.take(&mut tally);
+    }
+
+    /// Sends a zone transfer, off the threads that answer others. Whether all of it was sent; a
+    /// client that does not read has its connection closed by the writer.
+    async fn transfer(&self, outgoing: Outgoing, responses: &mpsc::Sender<Vec<u8>>) -> bool {
+        let (responses, counters) = (responses.clone(), Arc::clone(&self.counters));
+        let sending = tokio::task::spawn_blocking(move || {
+            outgoing.run(|message| {
+                let mut tally = Totals::default();
+                tally.response(message.len(), Rcode::NOERROR);
+                counters.take(&mut tally);
+                responses.blocking_send(message).is_ok()
+            })
+        });
+        sending.await.unwrap_or(false)
     }
 
     /// Starts to forward; a response is given back only where there is no room for that. The

@@ -90,9 +90,11 @@ impl Worker<'_> {
     fn answer(&mut self, count: usize) {
         let snapshot = self.shared.served.load();
         let rules = self.shared.rules.load();
+        let transfers = self.shared.transfers.load();
         let basis = Basis {
             rules: &rules,
             snapshot: &snapshot,
+            transfers: transfers.as_deref(),
         };
         let mut position = 0;
         let mut header = Header::default();
@@ -110,7 +112,7 @@ impl Worker<'_> {
                 position += 1;
             }
         }
-        drop((snapshot, rules));
+        drop((snapshot, rules, transfers));
         // Before the responses leave: whoever has one finds it counted.
         self.counters.take(&mut self.tally);
         self.tally.unsent += self.batch.send(self.listener.socket.as_fd()) as u64;
@@ -121,13 +123,21 @@ impl Worker<'_> {
             return;
         };
         *header = Header::of(buffer, len);
-        let outcome = basis.answer(buffer, len, Transport::Udp, &mut self.tally);
+        let mut outcome = basis.answer(buffer, len, Transport::Udp, &mut self.tally);
+        if matches!(outcome, Outcome::Claimed) {
+            let message = buffer.get(..len).unwrap_or_default().to_vec();
+            let Some(peer) = self.batch.peer(position) else {
+                return;
+            };
+            outcome = basis.transfer(&message, peer.ip(), Transport::Udp, &mut self.tally);
+        }
         self.finish(position, outcome);
     }
 
     fn finish(&mut self, position: usize, outcome: Outcome) {
         match outcome {
-            Outcome::Nothing => {}
+            // Over UDP a transfer is one message, and comes as a response.
+            Outcome::Nothing | Outcome::Claimed | Outcome::Transfer(_) => {}
             Outcome::InPlace(len) => self.batch.queue(position, len),
             Outcome::Respond(response) => {
                 if let Some((buffer, _)) = self.batch.datagram(position) {

@@ -77,6 +77,8 @@ pub struct Editor {
     cuts: usize,
     table: Table,
     zones_touched: bool,
+    /// Zones that were given a serial since the last commit.
+    numbered: ZoneSet,
     snapshot: Arc<Snapshot>,
 }
 
@@ -105,6 +107,7 @@ impl Editor {
             zones: Vec::with_capacity(zones.len()),
             table: Table::default(),
             zones_touched: true,
+            numbered: ZoneSet::default(),
             snapshot: Arc::new(Snapshot::empty(seed)),
         };
         for mut zone in zones {
@@ -239,9 +242,8 @@ impl Editor {
         Ok(())
     }
 
-    /// Gives the zone at `apex` another SOA, the serial included, from the next commit on. For
-    /// serials that are not ours to choose; [`Self::commit`] moves them on unless
-    /// [`Zone::fixed_serial`] says otherwise.
+    /// Gives the zone at `apex` another SOA. The next commit leaves its serial as it is; those after
+    /// it move the serial on, unless [`Zone::fixed_serial`] says otherwise.
     ///
     /// # Errors
     /// There is no such zone.
@@ -253,6 +255,7 @@ impl Editor {
             let zone = Arc::make_mut(zone);
             (zone.soa, zone.soa_ttl) = (soa, ttl);
             self.zones_touched = true;
+            self.numbered.insert(index);
             self.rewrite_apex(index);
         }
         Ok(())
@@ -311,6 +314,7 @@ impl Editor {
             let hash = owner_hash(self.seed, node.owner().wire());
             self.table.insert(hash, node);
         }
+        let numbered = std::mem::take(&mut self.numbered);
         for zone in self.indices() {
             if !touched.has(zone) || fresh.has(zone) {
                 continue;
@@ -318,7 +322,9 @@ impl Editor {
             let Some(apex) = self.zone(zone).map(|zone| zone.apex.clone()) else {
                 continue;
             };
-            diff.serials.extend(self.advance_serial(zone, now));
+            if !numbered.has(zone) {
+                diff.serials.extend(self.advance_serial(zone, now));
+            }
             diff.note(before.node(&apex), self.node(&apex));
         }
         diff.renewed = self.renew_referrers(&diff);

@@ -1,0 +1,741 @@
+//! The objects `transfer` and `secondary`: whom zones are given to, and where they are taken from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use serde_json::{Map, Value};
+
+use super::Secret;
+use super::dcos::Wrong;
+use crate::transfer::{Algorithm, Allowed, Prefix};
+use crate::zones::Name;
+
+/// Octets of a secret below which it is warned of.
+const SHORT_SECRET_OCTETS: usize = 16;
+
+/// Zone transfers, out and in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transfer {
+    /// `keys`: those of TSIG.
+    pub keys: Vec<TransferKey>,
+    /// `allow`: who may transfer our zones; nobody if it is empty.
+    pub allow: Vec<Allowed>,
+    /// `notify`: the secondaries that are told of changes.
+    pub notify: Vec<Told>,
+    /// `state_directory`: where serials and transferred zones are kept.
+    pub state_directory: PathBuf,
+    /// `max_transfers`: transfers out at one time.
+    pub max_transfers: usize,
+    /// `timeout`: one transfer, out or in, may take this long.
+    pub timeout: Duration,
+    /// `history_names`: changed names of each zone that are kept for IXFR.
+    pub history_names: usize,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            allow: Vec::new(),
+            notify: Vec::new(),
+            state_directory: "/var/lib/mesos-xdns".into(),
+            max_transfers: 16,
+            timeout: Duration::from_secs(300),
+            history_names: 50_000,
+        }
+    }
+}
+
+impl Transfer {
+    /// Whether our zones are given to anybody.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        !self.allow.is_empty() || !self.notify.is_empty()
+    }
+}
+
+/// A key of TSIG (RFC 8945).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferKey {
+    /// `name`: what both sides call it.
+    pub name: Name,
+    /// `algorithm`.
+    pub algorithm: Algorithm,
+    /// `secret`, in base64.
+    pub secret: Secret,
+}
+
+/// A secondary that is told of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// `address`, the port 53 by default.
+    pub address: SocketAddr,
+    /// `key`: what notices are signed with.
+    pub key: Option<Name>,
+}
+
+/// A zone that is transferred from other servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secondary {
+    /// `zone`.
+    pub zone: Name,
+    /// `primaries`, the port 53 by default; asked in this order.
+    pub primaries: Vec<SocketAddr>,
+    /// `key`: what requests are signed with.
+    pub key: Option<Name>,
+    /// `notify_from`: who may say that the zone has changed, besides the primaries.
+    pub notify_from: Vec<Prefix>,
+    /// `answers_as`.
+    pub answers_as: AnswersAs,
+}
+
+/// Whose behaviour a zone has where that differs from the RFCs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AnswersAs {
+    /// That of the RFCs.
+    #[default]
+    Rfc,
+    /// That of mesos-dns.
+    MesosDns,
+    /// That of dcos-dns.
+    DcosDns,
+}
+
+/// What reading found.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    pub(super) value: T,
+    pub(super) wrong: Vec<Wrong>,
+    pub(super) warnings: Vec<String>,
+}
+
+const PREFIX: &str = "an address, or a prefix such as 192.0.2.0/24";
+const SOCKET: &str = "an address, or address:port";
+const NAME: &str = "a domain name";
+const OBJECT: &str = "an object";
+
+struct Reader {
+    wrong: Vec<Wrong>,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    const fn new() -> Self {
+        Self {
+            wrong: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn wrong(&mut self, key: &str, value: &Value, message: &str, accepted: &'static str) {
+        self.wrong.push(Wrong {
+            key: key.to_owned(),
+            value: value.to_string(),
+            message: format!("{key} {message}"),
+            accepted,
+        });
+    }
+
+    /// As [`Self::wrong`], for a value that must not be shown.
+    fn wrong_secret(&mut self, key: &str, message: &str, accepted: &'static str) {
+        self.wrong.push(Wrong {
+            key: key.to_owned(),
+            value: "(not shown)".to_owned(),
+            message: format!("{key} {message}"),
+            accepted,
+        });
+    }
+
+    fn object<'v>(&mut self, key: &str, value: &'v Value) -> Option<&'v Map<String, Value>> {
+        let object = value.as_object();
+        if object.is_none() && !value.is_null() {
+            // It may hold secrets.
+            self.wrong_secret(key, "is no object", OBJECT);
+        }
+        object
+    }
+
+    fn list<'v>(&mut self, key: &str, value: &'v Value) -> &'v [Value] {
+        match value {
+            Value::Array(list) => list,
+            Value::Null => &[],
+            _ => {
+                self.wrong_secret(key, "is no list", "a list");
+                &[]
+            }
+        }
+    }
+
+    fn unknown(&mut self, path: &str, key: &str) {
+        self.warnings
+            .push(format!("unknown key \"{path}.{key}\" is ignored"));
+    }
+
+    /// What `read` makes of a text; a problem is noted.
+    fn text<T>(
+        &mut self,
+        key: &str,
+        value: &Value,
+        accepted: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let read = value.as_str().and_then(read);
+        if read.is_none() {
+            self.wrong(key, value, "cannot be used", accepted);
+        }
+        read
+    }
+
+    fn name(&mut self, key: &str, value: &Value) -> Option<Name> {
+        self.text(key, value, NAME, |text| Name::from_text(text).ok())
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        value: &Value,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        if value.is_null() {
+            return None;
+        }
+        let number = value.as_u64().filter(|number| range.contains(number));
+        if number.is_none() {
+            let message = format!(
+                "is no whole number from {} to {}",
+                range.start(),
+                range.end()
+            );
+            self.wrong(key, value, &message, "a whole number in that range");
+        }
+        number
+    }
+
+    fn key(&mut self, path: &str, value: &Value) -> Option<TransferKey> {
+        let object = self.object(path, value)?;
+        let (mut name, mut secret) = (None, None);
+        let mut algorithm = Algorithm::Sha256;
+        for (key, value) in object {
+            let full = format!("{path}.{key}");
+            match key.as_str() {
+                "name" => name = self.name(&full, value),
+                "algorithm" => {
+                    let accepted = "hmac-sha256, hmac-sha384, hmac-sha512 or hmac-sha1";
+                    let read = |text: &str| {
+                        let same = |(name, _): &&(&str, _)| text.eq_ignore_ascii_case(name);
+                        Algorithm::ALL.iter().find(same).map(|(_, one)| *one)
+                    };
+                    algorithm = self.text(&full, value, accepted, read).unwrap_or(algorithm);
+                }
+                "secret" => {
+                    let octets = value.as_str().and_then(|text| {
+                        let octets = BASE64.decode(text.as_bytes()).ok()?;
+                        (!octets.is_empty()).then_some((text, octets.len()))
+                    });
+                    match octets {
+                        Some((text, len)) => {
+                            secret = Some(Secret::new(text.to_owned()));
+                            if len < SHORT_SECRET_OCTETS {
+                                self.warnings.push(format!(
+                                    "{full} has {len} octets; RFC 8945 wants as many as the \
+                                     algorithm gives"
+                                ));
+                            }
+                        }
+                        None => {
+                            self.wrong_secret(&full, "is no base64", "the secret in base64");
+                            return None;
+                        }
+                    }
+                }
+                _ => self.unknown(path, key),
+            }
+        }
+        if name.is_none() && !object.contains_key("name") {
+            self.wrong_secret(path, "has no name", "an object with name and secret");
+        }
+        if secret.is_none() {
+            self.wrong_secret(path, "has no secret", "an object with name and secret");
+        }
+        Some(TransferKey {
+            name: name?,
+            algorithm,
+            secret: secret?,
+        })
+    }
+
+    fn allowed(&mut self, path: &str, value: &Value) -> Option<Allowed> {
+        let prefix = |text: &str| text.parse().ok();
+        if value.is_string() {
+            let prefix = self.text(path, value, PREFIX, prefix)?;
+            return Some(Allowed {
+                prefix: Some(prefix),
+                key: None,
+            });
+        }
+        let object = self.object(path, value)?;
+        let mut allowed = Allowed {
+            prefix: None,
+            key: None,
+        };
+        for (key, value) in object {
+            let full = format!("{path}.{key}");
+            match key.as_str() {
+                "address" => allowed.prefix = Some(self.text(&full, value, PREFIX, prefix)?),
+                "key" => allowed.key = Some(self.name(&full, value)?),
+                _ => self.unknown(path, key),
+            }
+        }
+        if allowed.prefix.is_none() && allowed.key.is_none() {
+            let accepted = "an object with address, key, or both";
+            self.wrong(path, value, "would allow everybody", accepted);
+            return None;
+        }
+        Some(allowed)
+    }
+
+    fn told(&mut self, path: &str, value: &Value) -> Option<Told> {
+        if value.is_string() {
+            let address = self.text(path, value, SOCKET, socket)?;
+            return Some(Told { address, key: None });
+        }
+        let object = self.object(path, value)?;
+        let (mut address, mut signed) = (None, None);
+        for (key, value) in object {
+            let full = format!("{path}.{key}");
+            match key.as_str() {
+                "address" => address = Some(self.text(&full, value, SOCKET, socket)?),
+                "key" => signed = Some(self.name(&full, value)?),
+                _ => self.unknown(path, key),
+            }
+        }
+        if address.is_none() {
+            self.wrong(path, value, "has no address", "an object with address");
+        }
+        Some(Told {
+            address: address?,
+            key: signed,
+        })
+    }
+
+    fn secondary(&mut self, path: &str, value: &Value) -> Option<Secondary> {
+        let object = self.object(path, value)?;
+        let mut zone = None;
+        let mut found = Secondary {
+            zone: Name::root(),
+            primaries: Vec::new(),
+            key: None,
+            notify_from: Vec::new(),
+            answers_as: AnswersAs::Rfc,
+        };
+        for (key, value) in object {
+            let full = format!("{path}.{key}");
+            match key.as_str() {
+                "zone" => zone = self.name(&full, value),
+                "primaries" => {
+                    for (at, one) in self.list(&full, value).iter().enumerate() {
+                        let read = self.text(&format!("{full}[{at}]"), one, SOCKET, socket);
+                        found.primaries.extend(read);
+                    }
+                }
+                "key" if value.is_null() => {}
+                "key" => found.key = self.name(&full, value),
+                "notify_from" => {
+                    for (at, one) in self.list(&full, value).iter().enumerate() {
+                        let read = |text: &str| text.parse::<Prefix>().ok();
+                        let read = self.text(&format!("{full}[{at}]"), one, PREFIX, read);
+                        found.notify_from.extend(read);
+                    }
+                }
+                "answers_as" => {
+                    let read = |text: &str| match text {
+                        "rfc" => Some(AnswersAs::Rfc),
+                        "mesos-dns" => Some(AnswersAs::MesosDns),
+                        "dcos-dns" => Some(AnswersAs::DcosDns),
+                        _ => None,
+                    };
+                    let read = self.text(&full, value, "rfc, mesos-dns or dcos-dns", read);
+                    found.answers_as = read.unwrap_or_default();
+                }
+                _ => self.unknown(path, key),
+            }
+        }
+        if zone.is_none() && !object.contains_key("zone") {
+            self.wrong(
+                path,
+                value,
+                "has no zone",
+                "an object with zone and primaries",
+            );
+        }
+        if found.primaries.is_empty() && object.get("primaries").is_none_or(is_empty) {
+            self.wrong(
+                path,
+                value,
+                "has no primaries",
+                "an object with zone and primaries",
+            );
+        }
+        found.zone = zone?;
+        Some(found)
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_none_or(Vec::is_empty)
+}
+
+/// An address with or without port; 53 if it has none, and never 0.
+fn socket(text: &str) -> Option<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse().map(|ip| SocketAddr::new(ip, 53));
+    let address = address.or_else(|_| text.parse()).ok()?;
+    (address.port() != 0).then_some(address)
+}
+
+/// Reads `transfer`.
+pub(super) fn read(value: &Value) -> Found<Transfer> {
+    let mut reader = Reader::new();
+    let mut found = Transfer::default();
+    let members = reader.object("transfer", value);
+    for (key, value) in members.into_iter().flatten() {
+        let full = format!("transfer.{key}");
+        let path = |at: usize| format!("{full}[{at}]");
+        match key.as_str() {
+            "keys" => {
+                for (at, one) in reader.list(&full, value).iter().enumerate() {
+                    found.keys.extend(reader.key(&path(at), one));
+                }
+            }
+            "allow" => {
+                for (at, one) in reader.list(&full, value).iter().enumerate() {
+                    found.allow.extend(reader.allowed(&path(at), one));
+                }
+            }
+            "notify" => {
+                for (at, one) in reader.list(&full, value).iter().enumerate() {
+                    found.notify.extend(reader.told(&path(at), one));
+                }
+            }
+            "state_directory" if !value.is_null() => {
+                let read = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+                let read = reader.text(&full, value, "the path of a directory", read);
+                found.state_directory = read.unwrap_or(found.state_directory);
+            }
+            "max_transfers" => {
+                let read = reader.number(&full, value, 1..=1000);
+                found.max_transfers = read.map_or(found.max_transfers, |n| n as usize);
+            }
+            "timeout" => {
+                let read = reader.number(&full, value, 1..=86_400);
+                found.timeout = read.map_or(found.timeout, Duration::from_secs);
+            }
+            "history_names" => {
+                let read = reader.number(&full, value, 0..=10_000_000);
+                found.history_names = read.map_or(found.history_names, |n| n as usize);
+            }
+            "state_directory" => {}
+            _ => reader.unknown("transfer", key),
+        }
+    }
+    for (at, key) in found.keys.iter().enumerate() {
+        if found
+            .keys
+            .iter()
+            .take(at)
+            .any(|other| other.name == key.name)
+        {
+            let name = Value::from(key.name.to_string());
+            let full = format!("transfer.keys[{at}].name");
+            reader.wrong(&full, &name, "is there twice", "each key once");
+        }
+    }
+    reader.found(found)
+}
+
+/// Reads `secondary`.
+pub(super) fn read_secondaries(value: &Value) -> Found<Vec<Secondary>> {
+    let mut reader = Reader::new();
+    let mut found: Vec<Secondary> = Vec::new();
+    for (at, one) in reader.list("secondary", value).iter().enumerate() {
+        let path = format!("secondary[{at}]");
+        let Some(secondary) = reader.secondary(&path, one) else {
+            continue;
+        };
+        if found.iter().any(|other| other.zone == secondary.zone) {
+            let name = Value::from(secondary.zone.to_string());
+            reader.wrong(
+                &format!("{path}.zone"),
+                &name,
+                "is there twice",
+                "each zone once",
+            );
+        }
+        found.push(secondary);
+    }
+    reader.found(found)
+}
+
+impl Reader {
+    fn found<T>(self, value: T) -> Found<T> {
+        Found {
+            value,
+            wrong: self.wrong,
+            warnings: self.warnings,
+        }
+    }
+}
+
+/// Keys that are named and not there, with where they are named.
+pub(super) fn missing_keys(transfer: &Transfer, secondaries: &[Secondary]) -> Vec<(String, Name)> {
+    let allow = transfer.allow.iter().enumerate();
+    let allow = allow.map(|(at, one)| (format!("transfer.allow[{at}].key"), one.key.as_ref()));
+    let notify = transfer.notify.iter().enumerate();
+    let notify = notify.map(|(at, one)| (format!("transfer.notify[{at}].key"), one.key.as_ref()));
+    let second = secondaries.iter().enumerate();
+    let second = second.map(|(at, one)| (format!("secondary[{at}].key"), one.key.as_ref()));
+    let named = allow.chain(notify).chain(second);
+    let named = named.filter_map(|(path, key)| Some((path, key?)));
+    let is_missing = |key: &Name| !transfer.keys.iter().any(|one| one.name == *key);
+    named
+        .filter(|(_, key)| is_missing(key))
+        .map(|(path, key)| (path, key.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Checked, Config, Surroundings, check_text};
+    use super::*;
+
+    /// 32 octets; a canary too.
+    const SECRET: &str = "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnQ=";
+
+    fn checked(members: &str) -> Checked {
+        let text = format!("{{{}}}", members.replace("SECRET", SECRET));
+        check_text(
+            text.as_bytes(),
+            Path::new("/c.json"),
+            &Surroundings::default(),
+        )
+    }
+
+    fn config(members: &str) -> Config {
+        let checked = checked(members);
+        assert_eq!((&checked.problems, &checked.warnings), (&vec![], &vec![]));
+        checked.config.unwrap()
+    }
+
+    #[test]
+    fn every_key_reaches_its_place() {
+        let config = config(
+            r#""masters": ["10.0.0.1:5050"], "transfer": {
+                "keys": [{"name": "One.key", "algorithm": "HMAC-SHA512", "secret": "SECRET"},
+                         {"name": "two", "secret": "SECRET"}],
+                "allow": ["10.0.0.0/8", {"key": "two"},
+                          {"address": "2001:db8::1", "key": "one.KEY."}],
+                "notify": ["192.0.2.2", "[2001:db8::2]:5353",
+                           {"address": "192.0.2.3:54", "key": "two"}],
+                "state_directory": "/s", "max_transfers": 3, "timeout": 4, "history_names": 5},
+               "secondary": [{"zone": "Example.org", "primaries": ["192.0.2.1", "192.0.2.9:54"],
+                              "key": "two", "notify_from": ["192.0.2.128/25"],
+                              "answers_as": "mesos-dns"}]"#,
+        );
+        let transfer = &config.transfer;
+        let keys = transfer.keys.iter();
+        let keys: Vec<_> = keys
+            .map(|key| (key.name.to_string(), key.algorithm))
+            .collect();
+        let expected = [("one.key.", Algorithm::Sha512), ("two.", Algorithm::Sha256)];
+        assert_eq!(keys, expected.map(|(name, one)| (name.to_owned(), one)));
+        assert_eq!(transfer.keys[0].secret.expose(), SECRET);
+        let allow = transfer.allow.iter();
+        let allow: Vec<_> = allow
+            .map(|one| (one.prefix.map(|one| one.to_string()), one.key.is_some()))
+            .collect();
+        let prefix = |text: &str| Some(text.to_owned());
+        let expected = [
+            (prefix("10.0.0.0/8"), false),
+            (None, true),
+            (prefix("2001:db8::1/128"), true),
+        ];
+        assert_eq!(allow, expected);
+        let notify = transfer.notify.iter();
+        let notify: Vec<_> = notify
+            .map(|one| (one.address.to_string(), one.key.is_some()))
+            .collect();
+        let expected = [
+            ("192.0.2.2:53", false),
+            ("[2001:db8::2]:5353", false),
+            ("192.0.2.3:54", true),
+        ];
+        assert_eq!(notify, expected.map(|(text, key)| (text.to_owned(), key)));
+        assert_eq!(transfer.state_directory, Path::new("/s"));
+        let numbers = (transfer.max_transfers, transfer.timeout.as_secs());
+        assert_eq!((numbers, transfer.history_names), ((3, 4), 5));
+        let secondary = &config.secondary[0];
+        assert_eq!(secondary.zone.to_string(), "example.org.");
+        let primaries: Vec<_> = secondary
+            .primaries
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(primaries, ["192.0.2.1:53", "192.0.2.9:54"]);
+        assert_eq!(secondary.answers_as, AnswersAs::MesosDns);
+    }
+
+    #[test]
+    fn without_masters_there_must_be_a_secondary_zone() {
+        config(r#""secondary": [{"zone": "mesos", "primaries": ["192.0.2.1"]}]"#);
+        assert_eq!(checked(r#""secondary": []"#).problems.len(), 1);
+    }
+
+    /// Each with the key that is at fault.
+    const MISTAKES: &[(&str, &str)] = &[
+        (r#""transfer": 1"#, "transfer"),
+        (r#""transfer": {"keys": {}}"#, "transfer.keys"),
+        (
+            r#""transfer": {"keys": [{"name": "a"}]}"#,
+            "transfer.keys[0]",
+        ),
+        (
+            r#""transfer": {"keys": [{"secret": "SECRET"}]}"#,
+            "transfer.keys[0]",
+        ),
+        (
+            r#""transfer": {"keys": [{"name": "a..b", "secret": "SECRET"}]}"#,
+            "transfer.keys[0].name",
+        ),
+        (
+            r#""transfer": {"keys": [{"name": "a", "secret": "hunter2hunter2!"}]}"#,
+            "transfer.keys[0].secret",
+        ),
+        (
+            r#""transfer": {"keys": [{"name": "a", "secret": ""}]}"#,
+            "transfer.keys[0].secret",
+        ),
+        (
+            r#""transfer": {"keys": [{"name": "a", "secret": "SECRET", "algorithm": "hmac-md5"}]}"#,
+            "transfer.keys[0].algorithm",
+        ),
+        (
+            r#""transfer": {"keys": [{"name": "a", "secret": "SECRET"},
+                                     {"name": "A.", "secret": "SECRET"}]}"#,
+            "transfer.keys[1].name",
+        ),
+        (
+            r#""transfer": {"allow": ["192.0.2.1/24"]}"#,
+            "transfer.allow[0]",
+        ),
+        (r#""transfer": {"allow": [{}]}"#, "transfer.allow[0]"),
+        (
+            r#""transfer": {"allow": [{"key": "nobody"}]}"#,
+            "transfer.allow[0].key",
+        ),
+        (
+            r#""transfer": {"allow": [{"address": 7}]}"#,
+            "transfer.allow[0].address",
+        ),
+        (r#""transfer": {"notify": ["host"]}"#, "transfer.notify[0]"),
+        (
+            r#""transfer": {"notify": [{"key": "a"}]}"#,
+            "transfer.notify[0]",
+        ),
+        (
+            r#""transfer": {"notify": ["192.0.2.1:0"]}"#,
+            "transfer.notify[0]",
+        ),
+        (
+            r#""transfer": {"notify": [{"address": "192.0.2.1", "key": "nobody"}]}"#,
+            "transfer.notify[0].key",
+        ),
+        (
+            r#""transfer": {"max_transfers": 0}"#,
+            "transfer.max_transfers",
+        ),
+        (r#""transfer": {"timeout": "1"}"#, "transfer.timeout"),
+        (
+            r#""transfer": {"history_names": -1}"#,
+            "transfer.history_names",
+        ),
+        (
+            r#""transfer": {"state_directory": ""}"#,
+            "transfer.state_directory",
+        ),
+        (r#""secondary": {}"#, "secondary"),
+        (
+            r#""secondary": [{"primaries": ["192.0.2.1"]}]"#,
+            "secondary[0]",
+        ),
+        (r#""secondary": [{"zone": "a"}]"#, "secondary[0]"),
+        (
+            r#""secondary": [{"zone": "a", "primaries": []}]"#,
+            "secondary[0]",
+        ),
+        (
+            r#""secondary": [{"zone": "a", "primaries": ["x"]}]"#,
+            "secondary[0].primaries[0]",
+        ),
+        (
+            r#""secondary": [{"zone": "a", "primaries": ["192.0.2.1"], "key": "nobody"}]"#,
+            "secondary[0].key",
+        ),
+        (
+            r#""secondary": [{"zone": "a", "primaries": ["192.0.2.1"], "notify_from": ["x"]}]"#,
+            "secondary[0].notify_from[0]",
+        ),
+        (
+            r#""secondary": [{"zone": "a", "primaries": ["192.0.2.1"], "answers_as": "bind"}]"#,
+            "secondary[0].answers_as",
+        ),
+        (
+            r#""secondary": [{"zone": "a", "primaries": ["192.0.2.1"]},
+                             {"zone": "A.", "primaries": ["192.0.2.1"]}]"#,
+            "secondary[1].zone",
+        ),
+        (
+            r#""secondary": [{"zone": "mesos", "primaries": ["192.0.2.1"]}]"#,
+            "secondary[0].zone",
+        ),
+    ];
+
+    #[test]
+    fn each_mistake_is_one_problem_that_shows_no_secret() {
+        for (members, key) in MISTAKES {
+            let checked = checked(&format!(r#""masters": ["10.0.0.1:5050"], {members}"#));
+            let problems = &checked.problems;
+            assert_eq!(problems.len(), 1, "{members}: {problems:?}");
+            assert_eq!(problems[0].key.as_deref(), Some(*key), "{members}");
+            let text = format!("{} {problems:?}", problems[0]);
+            assert!(
+                !text.contains("hunter2") && !text.contains(SECRET),
+                "{text}"
+            );
+            assert!(text.contains("accepted: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_weak_is_warned_of() {
+        let checked = checked(
+            r#""masters": ["10.0.0.1:5050"], "transfer": {"colour": 1,
+                "keys": [{"name": "a", "secret": "aHVudGVyMg==", "color": 1}]},
+               "secondary": [{"zone": "a", "primaries": ["192.0.2.1"], "x": 1}]"#,
+        );
+        assert_eq!(checked.problems, []);
+        let warnings = checked.warnings.join("\n");
+        for text in [
+            "transfer.colour",
+            "transfer.keys[0].color",
+            "secondary[0].x",
+            "transfer.keys[0].secret has 7 octets",
+        ] {
+            assert!(warnings.contains(text), "{text}: {warnings}");
+        }
+        assert!(!warnings.contains("aHVud") && !format!("{checked:?}").contains("aHVud"));
+    }
+}
