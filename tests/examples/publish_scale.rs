@@ -4,16 +4,14 @@
 //! `cargo run --release -p tests --example publish_scale -- [NAMES] [CHANGES]`
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use dns_userspace::answers::encode::BlobEncoder;
 use dns_userspace::dataplane::Settings;
 use dns_userspace::zones::{Editor, Name, Rdata, Rrset, Rtype};
 use tests::frame::Frame;
 use tests::generate::{Ask, name, query, zone};
-use tests::kernel::{Action, Kernel, SEED, settings, whole};
+use tests::kernel::{Action, Kernel, SEED, settings};
 use tests::measure::{Memory, cpu_time, map_octets};
 
 /// Rounds of changes; the median counts.
@@ -32,15 +30,15 @@ fn main() -> anyhow::Result<()> {
         ..settings()
     })?;
     let apex = name("mesos");
-    let mut editor = Editor::new(SEED, vec![zone("mesos")], Arc::new(BlobEncoder), 1)?;
-    kernel.publish(editor.snapshot(), &whole(editor.snapshot()))?;
+    let mut editor = Editor::new(SEED, vec![zone("mesos")], kernel.encoder(), 1)?;
+    kernel.publish(editor.snapshot())?;
 
     let content = (0..names).map(|index| record(index, 0)).collect();
     let (start, cpu) = (Instant::now(), cpu_time());
     editor.replace(&apex, content)?;
     let diff = editor.commit(2);
     let committed = start.elapsed();
-    kernel.publish(editor.snapshot(), &diff)?;
+    kernel.publish(editor.snapshot())?;
     let (loaded, cpu) = (start.elapsed(), cpu_time() - cpu);
     drop(diff);
     let after = (Memory::now()?, map_octets()?);
@@ -80,7 +78,7 @@ fn main() -> anyhow::Result<()> {
             diff.changed.len() as u32 == changes + 1,
             "the apex and the names change"
         );
-        kernel.publish(editor.snapshot(), &diff)?;
+        kernel.publish(editor.snapshot())?;
         // What the last of them says is what a client gets from here on.
         visible.push(start.elapsed());
         let index = last * step + (round % step.max(1)) % names;

@@ -13,8 +13,8 @@ use dns_userspace::records::{build, to_zone};
 use dns_userspace::zones::Editor;
 use dns_userspace::{commands, mesos};
 use testbed::cluster_state::cluster_state;
-use tests::kernel::{self, Kernel, SEED, whole};
-use tests::measure::{Memory, cpu_time, map_octets};
+use tests::kernel::{self, Kernel, SEED};
+use tests::measure::{Memory, cpu_time, map_octets, reset_peak};
 
 const STEPS: [&str; 5] = ["parse", "records", "zone content", "zones", "maps"];
 
@@ -43,10 +43,15 @@ fn main() -> anyhow::Result<()> {
         }
         let zone = to_zone::zone(&settings, true)?;
         let apex = zone.apex.clone();
-        let mut editor = Editor::new(SEED, vec![zone], Arc::new(BlobEncoder), 1)?;
+        let encoder = match &kernel {
+            Ok(kernel) => kernel.encoder(),
+            Err(_) => Arc::new(BlobEncoder),
+        };
+        let mut editor = Editor::new(SEED, vec![zone], encoder, 1)?;
         if let Ok(kernel) = &mut kernel {
-            kernel.publish(editor.snapshot(), &whole(editor.snapshot()))?;
+            kernel.publish(editor.snapshot())?;
         }
+        reset_peak()?;
         let idle = Memory::now()?;
         let mut times = vec![cpu_time()];
         let (state, _) = mesos::parse(&body)?;
@@ -57,10 +62,10 @@ fn main() -> anyhow::Result<()> {
         counts = [set.len(), content.len(), 0, 0];
         times.push(cpu_time());
         editor.replace(&apex, content)?;
-        let diff = editor.commit(2);
+        editor.commit(2);
         times.push(cpu_time());
         if let Ok(kernel) = &mut kernel {
-            kernel.publish(editor.snapshot(), &diff)?;
+            kernel.publish(editor.snapshot())?;
         }
         times.push(cpu_time());
         counts[2] = editor.snapshot().len();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dns_userspace::answers::encode::BlobEncoder;
-use dns_userspace::zones::{Diff, Editor, Name, Rdata, Rrset, Rtype, Soa, Zone};
+use dns_userspace::zones::{Diff, Editor, Encoder, Name, Rdata, Rrset, Rtype, Soa, Zone};
 use proptest::prelude::*;
 
 /// The name of a text.
@@ -81,8 +81,16 @@ pub fn content() -> impl Strategy<Value = (Vec<(Name, Rrset)>, bool)> {
 /// # Panics
 /// Never: the zones are fine.
 pub fn editor(seed: u64) -> Editor {
+    editor_with(seed, Arc::new(BlobEncoder))
+}
+
+/// The same, with answers finished by `encoder`.
+///
+/// # Panics
+/// Never: the zones are fine.
+pub fn editor_with(seed: u64, encoder: Arc<dyn Encoder>) -> Editor {
     let zones = vec![zone("mesos"), zone("l4lb.directory")];
-    Editor::new(seed, zones, Arc::new(BlobEncoder), 1).expect("two different zones")
+    Editor::new(seed, zones, encoder, 1).expect("two different zones")
 }
 
 /// Makes `content` the whole content.

@@ -8,7 +8,7 @@ use dns_common::{Interface, Verdict};
 use dns_userspace::{
     answers::respond::Policy,
     dataplane::{self, Mode, Settings, Xdp},
-    zones::{Diff, Snapshot},
+    zones::{Encoder, Snapshot},
 };
 
 use crate::cable;
@@ -56,11 +56,6 @@ fn addresses() -> Vec<IpAddr> {
     cable::SERVER.into_iter().map(parse).collect()
 }
 
-/// All that a snapshot holds, as a difference from nothing.
-pub fn whole(snapshot: &Arc<Snapshot>) -> Diff {
-    Diff::between(&Snapshot::empty(snapshot.seed()), snapshot)
-}
-
 impl Kernel {
     /// Loads the program, which answers at [`MAC`] of the interface that the kernel pretends.
     ///
@@ -81,12 +76,18 @@ impl Kernel {
         })
     }
 
-    /// Brings the maps from the snapshot before `diff` to `snapshot`.
+    /// Encodes answers where the program reads them.
+    #[must_use]
+    pub fn encoder(&self) -> Arc<dyn Encoder> {
+        self.xdp.encoder()
+    }
+
+    /// Brings the maps to `snapshot`.
     ///
     /// # Errors
     /// The kernel refuses an update.
-    pub fn publish(&mut self, snapshot: &Snapshot, diff: &Diff) -> Result<()> {
-        Ok(self.xdp.publish(snapshot, diff)?)
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> Result<()> {
+        Ok(self.xdp.publish(snapshot)?)
     }
 
     /// Runs the program over a frame of 14 octets or more: what it did, and the frame afterwards.

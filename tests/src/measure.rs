@@ -55,6 +55,14 @@ impl Memory {
     }
 }
 
+/// Has [`Memory::peak`] begin anew from what is resident now.
+///
+/// # Errors
+/// The kernel does not permit it.
+pub fn reset_peak() -> io::Result<()> {
+    fs::write("/proc/self/clear_refs", "5")
+}
+
 /// The kernel memory of the BPF maps that this process holds, in octets: what `bpftool map show`
 /// gives as memlock.
 ///

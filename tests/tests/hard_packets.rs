@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hickory_proto::{op::Message, serialize::binary::BinDecodable};
 use tests::{
     frame::Frame,
-    kernel::{Action, Kernel, settings, whole},
+    kernel::{Action, Kernel, settings},
     needs_root,
     packets::{self, Case, Outcome, Service},
 };
@@ -32,9 +32,7 @@ fn the_program_does_what_the_tables_say() {
     needs_root!();
     let editor = packets::zones();
     let mut kernel = Kernel::load(&settings()).unwrap();
-    kernel
-        .publish(editor.snapshot(), &whole(editor.snapshot()))
-        .unwrap();
+    kernel.publish(editor.snapshot()).unwrap();
     let mut wrong = Vec::new();
     let cases = packets::all();
     for case in &cases {

@@ -20,8 +20,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tests::cable::{CLIENT, SERVER};
 use tests::differential::{self, Source};
 use tests::frame::Frame;
-use tests::generate::{Ask, ask, content, editor, name, query, replace};
-use tests::kernel::{Action, Kernel, SEED, settings, whole};
+use tests::generate::{Ask, ask, content, editor, editor_with, name, query, replace};
+use tests::kernel::{Action, Kernel, SEED, settings};
 use tests::needs_root;
 use tests::oracle::Query;
 
@@ -142,10 +142,8 @@ type Counts = BTreeMap<Verdict, u64>;
 /// If the program and user space differ, with the frame.
 fn compare(seed: u64, zones: u64) -> Counts {
     let mut kernel = Kernel::load(&settings()).unwrap();
-    let mut editor = editor(SEED);
-    kernel
-        .publish(editor.snapshot(), &whole(editor.snapshot()))
-        .unwrap();
+    let mut editor = editor_with(SEED, kernel.encoder());
+    kernel.publish(editor.snapshot()).unwrap();
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.to_le_bytes(); 4].concat());
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
     let mut source = Source::new(seed);
@@ -158,8 +156,8 @@ fn compare(seed: u64, zones: u64) -> Counts {
         let of = |(owner, rrset): &(Name, Rrset)| (owner.clone(), rrset.rtype().0);
         let mut owners: Vec<_> = content.iter().map(of).collect();
         owners.push((name("mesos"), Rtype::SOA.0));
-        let diff = replace(&mut editor, content, complete);
-        kernel.publish(editor.snapshot(), &diff).unwrap();
+        replace(&mut editor, content, complete);
+        kernel.publish(editor.snapshot()).unwrap();
         for _ in 0..FRAMES_PER_ZONE {
             source.next(&owners);
             let sent = &source.frame;
@@ -222,9 +220,7 @@ fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
     })
     .unwrap();
     let mut editor = editor(SEED);
-    kernel
-        .publish(editor.snapshot(), &whole(editor.snapshot()))
-        .unwrap();
+    kernel.publish(editor.snapshot()).unwrap();
     let address = |last: u8| Rrset::new(Rtype::A, 60, vec![Rdata::A([10, 0, 0, last].into())]);
     let asks = |owner: &str| {
         let ask = Ask {
@@ -247,8 +243,8 @@ fn names_that_do_not_fit_are_left_to_user_space_and_never_denied() {
             .zip(0..)
             .map(|(owner, i)| (name(owner), address(i)))
             .collect();
-        let diff = replace(&mut editor, content, true);
-        kernel.publish(editor.snapshot(), &diff).unwrap();
+        replace(&mut editor, content, true);
+        kernel.publish(editor.snapshot()).unwrap();
         let fits = u32::from(count) + 2 <= ROOM;
         let mut answered = 0;
         for owner in &owners {

@@ -6,7 +6,8 @@ use dns_common::wire;
 
 use super::message::{Layout, lay_out};
 use super::query::{HEADER_OCTETS, Query};
-use super::resolve::{Rcode, resolve};
+use super::resolve::{Rcode, Resolution, resolve, resolve_at};
+use crate::zones::blob::Blob;
 use crate::zones::node::Encoder;
 use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
 
@@ -15,8 +16,8 @@ use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
 pub struct BlobEncoder;
 
 impl Encoder for BlobEncoder {
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
-        encode(snapshot, node)
+    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
+        encode(snapshot, node).map(Blob::from)
     }
 
     fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>> {
@@ -208,9 +209,15 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
     if is_alias {
         rtypes.extend([Rtype::A, Rtype::AAAA]);
     }
-    let finished = |rtype| match node.rrset(rtype).filter(|one| stands_alone(node, one)) {
-        Some(rrset) => finish_alone(node, rrset),
-        None => finish(snapshot, node, rtype),
+    // Without an alias, and without stars that are taken out of the question, the node decides.
+    let decides = !is_alias && !node.owner().wire().contains(&b'*');
+    let finished = |rtype| {
+        let addresses = [Rtype::A, Rtype::AAAA].contains(&rtype) && decides;
+        match node.rrset(rtype).filter(|_| addresses) {
+            Some(rrset) => finish_addresses(node, rrset),
+            None if decides => finish(node, &resolve_at(snapshot, node, rtype)?, rtype),
+            None => finish(node, &resolve(snapshot, node.owner(), rtype)?, rtype),
+        }
     };
     let mut answers: Vec<Finished> = rtypes
         .into_iter()
@@ -223,16 +230,9 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
     answers
 }
 
-/// Whether an RRset is all that [`resolve`] has to say to its type: nothing goes with its data, and
-/// the name is looked up as it is asked, without stars taken out of it.
-fn stands_alone(node: &Node, rrset: &Rrset) -> bool {
-    let is_address = [Rtype::A, Rtype::AAAA].contains(&rrset.rtype());
-    is_address && !node.owner().wire().contains(&b'*')
-}
-
-/// What [`finish`] gives for such an RRset, without the detour: most names have one address, and
-/// there may be a million of them.
-fn finish_alone(node: &Node, rrset: &Rrset) -> Option<Finished> {
+/// What [`finish`] gives for the addresses of a node that decides by itself, without the detour: most
+/// names have one address and nothing else, and there may be a million of them.
+fn finish_addresses(node: &Node, rrset: &Rrset) -> Option<Finished> {
     const POINTER_TO_QUESTION: [u8; 2] = [0xc0, 12];
     let owner = match node.owner().wire() {
         // The root is shorter than a pointer.
@@ -288,10 +288,9 @@ fn finish_alone(node: &Node, rrset: &Rrset) -> Option<Finished> {
     })
 }
 
-/// The answer to a question for `rtype`, if it changes only when the node or the addresses of a
+/// What `resolution` answers to a question for `rtype`, if it changes only when the node or the addresses of a
 /// name in its records do, and if a datagram can hold it.
-fn finish(snapshot: &Snapshot, node: &Node, rtype: Rtype) -> Option<Finished> {
-    let resolution = resolve(snapshot, node.owner(), rtype)?;
+fn finish(node: &Node, resolution: &Resolution<'_>, rtype: Rtype) -> Option<Finished> {
     let plain = resolution.rcode == Rcode::NOERROR
         && resolution.authoritative
         && resolution.authority.is_empty()
@@ -302,7 +301,9 @@ fn finish(snapshot: &Snapshot, node: &Node, rtype: Rtype) -> Option<Finished> {
     if !plain || first.len() > 1 || first.iter().any(|one| one.rrset.data().len() != 1) {
         return None;
     }
-    let mut question = node.owner().wire().to_vec();
+    let owner = node.owner().wire();
+    let mut question = Vec::with_capacity(owner.len() + 4);
+    question.extend_from_slice(owner);
     question.extend_from_slice(&rtype.0.to_be_bytes());
     question.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
     let query = Query {
@@ -314,7 +315,7 @@ fn finish(snapshot: &Snapshot, node: &Node, rtype: Rtype) -> Option<Finished> {
         class: wire::rtype::CLASS_IN,
         edns: None,
     };
-    let layout = lay_out(&query, &resolution);
+    let layout = lay_out(&query, resolution);
     if layout.octets.len() > wire::MAX_UDP_OCTETS as usize {
         return None;
     }
@@ -347,7 +348,8 @@ fn cut(rtype: Rtype, layout: &Layout, before: usize, rotating: usize) -> Option<
         0
     };
     let [answers, authorities, additionals] = layout.counts;
-    let mut body = head.to_vec();
+    let mut body = Vec::with_capacity(head.len() + 2 * turning.len() + tail.len());
+    body.extend_from_slice(head);
     body.extend_from_slice(turning);
     if count > 1 {
         body.extend_from_slice(turning);

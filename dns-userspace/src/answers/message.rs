@@ -158,6 +158,44 @@ pub(super) fn lay_out<'r>(query: &'r Query<'_>, resolution: &'r Resolution<'_>) 
     }
 }
 
+/// Offsets by suffix: a short list in most messages, and a map in those with many names.
+#[derive(Default)]
+struct Suffixes<'r> {
+    few: Vec<(&'r [u8], u16)>,
+    many: Option<HashMap<&'r [u8], u16, OwnerHasher>>,
+}
+
+impl<'r> Suffixes<'r> {
+    const FEW: usize = 24;
+
+    fn get(&self, suffix: &[u8]) -> Option<u16> {
+        if let Some(many) = &self.many {
+            return many.get(suffix).copied();
+        }
+        let found = self.few.iter().find(|(known, _)| *known == suffix);
+        found.map(|(_, offset)| *offset)
+    }
+
+    fn insert(&mut self, suffix: &'r [u8], offset: u16) {
+        if self.many.is_none() && self.few.len() < Self::FEW {
+            self.few.push((suffix, offset));
+            return;
+        }
+        let many = self
+            .many
+            .get_or_insert_with(|| HashMap::with_hasher(OwnerHasher::new(*SEED)));
+        many.extend(self.few.drain(..));
+        many.insert(suffix, offset);
+    }
+
+    fn remove(&mut self, suffix: &[u8]) {
+        match &mut self.many {
+            Some(many) => drop(many.remove(suffix)),
+            None => self.few.retain(|(known, _)| *known != suffix),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Section {
     Answer,
@@ -173,7 +211,7 @@ struct Writer<'r> {
     edns_size: u16,
     counts: [u16; 3],
     /// Where a name that ends in this suffix can point to.
-    offsets: HashMap<&'r [u8], u16, OwnerHasher>,
+    offsets: Suffixes<'r>,
     /// What was noted since the last RRset that stays.
     noted: Vec<&'r [u8]>,
     /// Where each record starts.
@@ -198,7 +236,7 @@ impl<'r> Writer<'r> {
             splits_rrsets: !size.sets_truncate_bit,
             edns_size: size.edns_size,
             counts: [0; 3],
-            offsets: HashMap::with_hasher(OwnerHasher::new(*SEED)),
+            offsets: Suffixes::default(),
             noted: Vec::new(),
             starts: Vec::new(),
         };
@@ -245,7 +283,7 @@ impl<'r> Writer<'r> {
         self.out.truncate(len);
         for suffix in self.noted.drain(..) {
             let kept = self.offsets.get(suffix);
-            if kept.is_some_and(|&offset| usize::from(offset) >= len) {
+            if kept.is_some_and(|offset| usize::from(offset) >= len) {
                 self.offsets.remove(suffix);
             }
         }
@@ -286,7 +324,7 @@ impl<'r> Writer<'r> {
         let whole = name.wire();
         let known = name
             .suffixes()
-            .find_map(|suffix| Some((suffix.len(), *self.offsets.get(suffix)?)));
+            .find_map(|suffix| Some((suffix.len(), self.offsets.get(suffix)?)));
         if let Some((len, offset)) = known {
             let fresh = whole.get(..whole.len() - len).unwrap_or_default();
             self.out.extend_from_slice(fresh);
@@ -303,7 +341,7 @@ impl<'r> Writer<'r> {
         for suffix in name.suffixes() {
             let offset = start + (whole - suffix.len());
             // The root is shorter than a pointer.
-            if suffix.len() <= 1 || offset >= POINTER_LIMIT || self.offsets.contains_key(suffix) {
+            if suffix.len() <= 1 || offset >= POINTER_LIMIT || self.offsets.get(suffix).is_some() {
                 break;
             }
             if let Ok(offset) = u16::try_from(offset) {

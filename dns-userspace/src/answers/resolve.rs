@@ -72,22 +72,7 @@ pub struct Resolution<'s> {
 #[must_use]
 pub fn resolve<'s>(snapshot: &'s Snapshot, name: &Name, rtype: Rtype) -> Option<Resolution<'s>> {
     let (_, zone) = snapshot.enclosing_zone(name)?;
-    let mut resolver = Resolver {
-        snapshot,
-        rtype,
-        resolution: Resolution {
-            rcode: Rcode::NOERROR,
-            authoritative: true,
-            recursion_available: zone.recursion_available,
-            answer: Vec::new(),
-            authority: Vec::new(),
-            additional: Vec::new(),
-            rotates_types_together: zone.rotates_types_together,
-            needs_additional: false,
-            extended_error: None,
-        },
-        aliased: Vec::new(),
-    };
+    let mut resolver = Resolver::new(snapshot, zone, rtype);
     let key = if zone.ignores_stars {
         without_stars(name)
     } else {
@@ -104,6 +89,20 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, name: &Name, rtype: Rtype) -> Option<
         }
     }
     Some(resolution)
+}
+
+/// What [`resolve`] gives for the name of `node` and a type that it has, where nothing but the node
+/// decides: it has no alias, and neither it nor a name above governs it from elsewhere.
+pub(super) fn resolve_at<'s>(
+    snapshot: &'s Snapshot,
+    node: &'s Node,
+    rtype: Rtype,
+) -> Option<Resolution<'s>> {
+    let zone = snapshot.zone(node.zone())?;
+    let mut resolver = Resolver::new(snapshot, zone, rtype);
+    resolver.data(node, node.owner());
+    resolver.add_addresses();
+    Some(resolver.resolution)
 }
 
 struct Resolver<'s> {
@@ -125,6 +124,25 @@ enum Step<'s> {
 }
 
 impl<'s> Resolver<'s> {
+    const fn new(snapshot: &'s Snapshot, zone: &Zone, rtype: Rtype) -> Self {
+        Self {
+            snapshot,
+            rtype,
+            resolution: Resolution {
+                rcode: Rcode::NOERROR,
+                authoritative: true,
+                recursion_available: zone.recursion_available,
+                answer: Vec::new(),
+                authority: Vec::new(),
+                additional: Vec::new(),
+                rotates_types_together: zone.rotates_types_together,
+                needs_additional: false,
+                extended_error: None,
+            },
+            aliased: Vec::new(),
+        }
+    }
+
     fn follow(&mut self, first_zone: &'s Zone, first: &Name) {
         let mut current = first.clone();
         // Where an alias leaves our zones, the client goes on by itself.
@@ -333,6 +351,9 @@ impl<'s> Resolver<'s> {
 /// `name` with each `.*` of its text removed, as mesos-dns looks names up: `web.*.mesos` is
 /// `web.mesos`, and a leading `*.` stays. `None` if there is none, or nothing valid is left.
 fn without_stars(name: &Name) -> Option<Name> {
+    if !name.wire().contains(&b'*') {
+        return None;
+    }
     let is_starred = |label: &&[u8]| label.starts_with(b"*");
     name.labels().skip(1).find(is_starred)?;
     let mut labels: Vec<Vec<u8>> = Vec::new();

@@ -14,7 +14,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tracing::{debug, info, warn};
 
-use crate::answers::encode::BlobEncoder;
 use crate::dataplane::DataPlane;
 use crate::mesos::Defects;
 use crate::mesos::follow::Observation;
@@ -115,7 +114,8 @@ impl Pipeline {
             go_on(zone, versions.as_deref());
         }
         zones.extend(secondaries);
-        let editor = Editor::new(seed, zones, Arc::new(BlobEncoder), now())?;
+        let encoder = lock(&dataplane).encoder();
+        let editor = Editor::new(seed, zones, encoder, now())?;
         let outlet = Outlet {
             served: Arc::new(Served::from(Arc::clone(editor.snapshot()))),
             published: ArcSwapOption::empty(),
@@ -171,7 +171,7 @@ impl Pipeline {
             own.soa.serial = serial::next(one.soa.serial, now());
             own
         });
-        let encoder = Arc::new(BlobEncoder);
+        let encoder = lock(&self.dataplane).encoder();
         let mut editor = Editor::new(older.seed(), zones.collect(), encoder, now())?;
         self.carry_over(&mut editor)?;
         let settings = Arc::new(settings);
@@ -577,20 +577,29 @@ impl Pipeline {
         }
         let snapshot = Arc::clone(self.editor.snapshot());
         if let Some(before) = self.before.take() {
-            // Every name is written: finished answers may differ where the records do not.
-            let removed = Diff::between(&before, &snapshot).removed;
-            diff = Diff::between(&Snapshot::empty(snapshot.seed()), &snapshot);
-            diff.removed = removed;
+            diff = Diff::between(&before, &snapshot);
         }
-        self.outlet.served.store(Arc::clone(&snapshot));
-        let result = lock(&self.dataplane).publish(&snapshot, &diff);
-        if let Err(error) = result {
-            warn!(%error, "the kernel's maps could not be brought up to date");
-        }
+        self.serve(&snapshot);
         if let Some(versions) = &self.versions {
             versions.announce();
         }
         diff
+    }
+
+    /// Finishes all answers anew, for a data plane that took the place of another.
+    pub(super) fn change_dataplane(&mut self) {
+        let encoder = lock(&self.dataplane).encoder();
+        self.editor.encode_with(encoder);
+        let snapshot = Arc::clone(self.editor.snapshot());
+        self.serve(&snapshot);
+    }
+
+    fn serve(&self, snapshot: &Arc<Snapshot>) {
+        self.outlet.served.store(Arc::clone(snapshot));
+        let result = lock(&self.dataplane).publish(snapshot);
+        if let Err(error) = result {
+            warn!(%error, "the kernel's maps could not be brought up to date");
+        }
     }
 
     /// Says what was left out, when that is not what was left out before.

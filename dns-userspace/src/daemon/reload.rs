@@ -18,7 +18,6 @@ use super::{Daemon, Following, start_dataplane};
 use crate::dataplane::{self, DataPlane, Reason};
 use crate::mesos::follow::{self, Follower};
 use crate::server::Server;
-use crate::zones::{Diff, Snapshot};
 
 /// Whether what is there stays, or what takes its place.
 enum Step<T> {
@@ -168,19 +167,16 @@ impl Daemon {
     async fn restart_dataplane(&self, settings: &dataplane::Settings) {
         let account = Arc::clone(&self.account);
         let settings = settings.clone();
-        let restarted = self.on_pipeline(move |_| {
+        let restarted = self.on_pipeline(move |pipeline| {
             let mut dataplane = lock(&account.dataplane);
             // Off first, as an interface has room for one program.
             *dataplane = DataPlane::Off(Reason::Configured);
             *dataplane = start_dataplane(&settings);
-            let snapshot = account.outlet.served.load_full();
-            let all = Diff::between(&Snapshot::empty(snapshot.seed()), &snapshot);
-            dataplane.publish(&snapshot, &all)
+            drop(dataplane);
+            pipeline.change_dataplane();
         });
-        match restarted.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the kernel's maps could not be filled"),
-            Err(error) => warn!(error = format!("{error:#}"), "XDP is not restarted"),
+        if let Err(error) = restarted.await {
+            warn!(error = format!("{error:#}"), "XDP is not restarted");
         }
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use aya::programs::{loaded_links, loaded_programs};
 
 use super::program::PROGRAM;
+use super::sys::bpf;
 
 /// Detaches every XDP program of this name on the host, in whatever network namespace, and gives
 /// the number of interfaces it was on. The daemon, if one runs, goes on in user space.
@@ -34,10 +35,10 @@ pub fn detach_all() -> Result<usize> {
 fn detach(id: u32) -> io::Result<()> {
     const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
     const BPF_LINK_DETACH: libc::c_int = 34;
-    let fd = bpf(BPF_LINK_GET_FD_BY_ID, id)?;
+    let fd = call(BPF_LINK_GET_FD_BY_ID, id)?;
     // SAFETY: the kernel has just made this descriptor for us.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    bpf(
+    call(
         BPF_LINK_DETACH,
         u32::try_from(link.as_raw_fd()).unwrap_or_default(),
     )?;
@@ -45,20 +46,8 @@ fn detach(id: u32) -> io::Result<()> {
 }
 
 /// bpf(2) with an attribute whose first word counts and whose other words are zero.
-fn bpf(command: libc::c_int, word: u32) -> io::Result<libc::c_int> {
-    let mut attribute = [0u32; 4];
-    attribute[0] = word;
-    // SAFETY: the kernel reads as many octets as it is told, all of them ours.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            attribute.as_mut_ptr(),
-            size_of_val(&attribute),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    i32::try_from(result).map_err(io::Error::other)
+fn call(command: libc::c_int, word: u32) -> io::Result<libc::c_int> {
+    let mut attribute = [word, 0, 0, 0];
+    // SAFETY: so do the commands above want it; there are no addresses in it.
+    unsafe { bpf(command, &mut attribute) }
 }

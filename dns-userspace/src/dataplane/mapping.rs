@@ -50,11 +50,6 @@ impl Mapping {
         Some(unsafe { self.start.add(at).as_ref() })
     }
 
-    /// The word at `at`; 0 outside.
-    pub(super) fn load(&self, at: usize) -> u64 {
-        self.word(at).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
     /// Stores a word that a reader may be waiting for: all stores before it are seen first.
     pub(super) fn store(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {
@@ -65,25 +60,32 @@ impl Mapping {
     /// Stores octets from the word at `at` on, filled up with zeros. No reader may know of the
     /// place yet.
     pub(super) fn fill(&self, at: usize, octets: &[u8]) {
-        for (offset, chunk) in octets.chunks(8).enumerate() {
+        let (whole, rest) = octets.as_chunks();
+        for (offset, word) in whole.iter().enumerate() {
+            if let Some(slot) = self.word(at + offset) {
+                slot.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+            }
+        }
+        if let Some(slot) = self.word(at + whole.len()).filter(|_| !rest.is_empty()) {
             let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
+            for (to, from) in word.iter_mut().zip(rest) {
                 *to = *from;
             }
-            if let Some(slot) = self.word(at + offset) {
-                slot.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-            }
+            slot.store(u64::from_ne_bytes(word), Ordering::Relaxed);
         }
     }
 
-    /// Whether the words from `at` on hold `octets`.
-    pub(super) fn holds(&self, at: usize, octets: &[u8]) -> bool {
-        octets.chunks(8).enumerate().all(|(offset, chunk)| {
-            let word = self.load(at + offset).to_ne_bytes();
-            word.iter()
-                .zip(chunk)
-                .all(|(stored, octet)| stored == octet)
-        })
+    /// The octets from the word at `at` on; none outside.
+    ///
+    /// # Safety
+    /// Nobody stores to them as long as the slice lives.
+    pub(super) unsafe fn octets(&self, at: usize, octets: usize) -> &[u8] {
+        if at.saturating_mul(8).saturating_add(octets) > self.words.saturating_mul(8) {
+            return &[];
+        }
+        // SAFETY: within the mapping, which lives as long as `self`; the caller vouches for the
+        // stores.
+        unsafe { std::slice::from_raw_parts(self.start.add(at).as_ptr().cast(), octets) }
     }
 }
 

@@ -5,18 +5,23 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use dns_common::Verdict;
 
-use crate::zones::{Diff, Snapshot};
+use crate::answers::encode::BlobEncoder;
+use crate::zones::{Encoder, Snapshot};
 
+mod arena;
 mod attach;
 mod detach;
+mod index;
 mod mapping;
 mod program;
 mod publish;
 mod reason;
 mod slots;
+mod sys;
 
 pub use attach::{Attachment, Mode};
 pub use detach::detach_all;
@@ -69,14 +74,24 @@ impl DataPlane {
         }
     }
 
-    /// Brings the maps from the snapshot before `diff` to `snapshot`.
+    /// Brings the maps to `snapshot`.
     ///
     /// # Errors
-    /// The kernel refuses an update; the maps hold older answers for some names then.
-    pub fn publish(&mut self, snapshot: &Snapshot, diff: &Diff) -> io::Result<()> {
+    /// The kernel refuses an update; some names are left to user space then.
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         match self {
-            Self::Xdp(xdp) => xdp.publish(snapshot, diff),
+            Self::Xdp(xdp) => xdp.publish(snapshot),
             Self::Off(_) => Ok(()),
+        }
+    }
+
+    /// What finishes answers where the kernel, if it answers, reads them. Of a data plane that ran
+    /// before, or of none, answers are good as well, but take their memory twice.
+    #[must_use]
+    pub fn encoder(&self) -> Arc<dyn Encoder> {
+        match self {
+            Self::Xdp(xdp) => xdp.encoder(),
+            Self::Off(_) => Arc::new(BlobEncoder),
         }
     }
 

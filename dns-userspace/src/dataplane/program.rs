@@ -3,9 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::Xdp as XdpProgram;
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dns_common::policy::{INTERFACE_SLOTS, MAX_ADDRESSES, flags};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 use super::attach::{self, Attachment, Mode};
 use super::publish::{Occupancy, Publisher};
 use super::reason;
-use crate::zones::{Diff, Snapshot};
+use crate::zones::{Encoder, Snapshot};
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "mesos_xdns";
@@ -114,7 +115,7 @@ impl Xdp {
         program
             .load()
             .map_err(|error| anyhow!("loading the program: {}", brief(&error)))?;
-        let index = HashMap::try_from(take(&mut ebpf, "INDEX")?)?;
+        let index = take_hash_map(&mut ebpf, "INDEX")?;
         let publisher = Publisher::new(
             index,
             array(&ebpf, "BLOBS")?,
@@ -197,12 +198,18 @@ impl Xdp {
         program(&mut self.ebpf)
     }
 
-    /// Brings the maps from the snapshot before `diff` to `snapshot`.
+    /// Brings the maps to `snapshot`.
     ///
     /// # Errors
     /// The kernel refuses an update.
-    pub fn publish(&mut self, snapshot: &Snapshot, diff: &Diff) -> io::Result<()> {
-        self.publisher.publish(snapshot, diff)
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
+        self.publisher.publish(snapshot)
+    }
+
+    /// Encodes nodes right into the memory that the kernel reads.
+    #[must_use]
+    pub fn encoder(&self) -> Arc<dyn Encoder> {
+        self.publisher.encoder()
     }
 
     /// Packets by verdict, over all CPUs.
@@ -225,7 +232,7 @@ impl Xdp {
             .collect()
     }
 
-    pub(super) const fn occupancy(&self) -> Occupancy {
+    pub(super) fn occupancy(&self) -> Occupancy {
         self.publisher.occupancy()
     }
 
@@ -241,9 +248,11 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut XdpProgram> {
     Ok(program.try_into()?)
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name)
-        .with_context(|| format!("the object has no map {name}"))
+fn take_hash_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    match ebpf.take_map(name) {
+        Some(Map::HashMap(data)) => Ok(data),
+        _ => bail!("the object has no hash map {name}"),
+    }
 }
 
 fn array<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {

@@ -7,15 +7,15 @@ const CLASSES: [u32; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 21, 32, 64];
 const UNITS_PER_PAGE: u32 = blob::MAX_OCTETS / blob::SLOT_OCTETS;
 
 /// Hands out slots and takes them back. A slot given back is not handed out again before
-/// [`Self::recycle`]: a reader may still hold it.
+/// [`Self::free`]: a reader may still hold it.
 #[derive(Debug)]
 pub(super) struct Slots {
     pages: u32,
     /// Pages in use; those behind have never been cut.
     cut: u32,
-    free: [Vec<u64>; CLASSES.len()],
+    free: [Vec<u32>; CLASSES.len()],
     /// Given back since the last grace period.
-    waiting: Vec<(usize, u64)>,
+    waiting: Waiting,
 }
 
 impl Slots {
@@ -25,7 +25,7 @@ impl Slots {
             pages,
             cut: 1,
             free: Default::default(),
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -35,7 +35,7 @@ impl Slots {
     }
 
     /// A slot of at least `octets` octets; `None` if there is none left.
-    pub(super) fn take(&mut self, octets: usize) -> Option<u64> {
+    pub(super) fn take(&mut self, octets: usize) -> Option<u32> {
         let class = Self::class(octets)?;
         if self.free.get(class)?.is_empty() {
             self.cut_page(class)?;
@@ -47,35 +47,55 @@ impl Slots {
         if self.cut >= self.pages {
             return None;
         }
-        let first = u64::from(self.cut * UNITS_PER_PAGE);
+        let first = self.cut * UNITS_PER_PAGE;
         self.cut += 1;
         let size = *CLASSES.get(class)?;
         let free = self.free.get_mut(class)?;
         for slot in (0..UNITS_PER_PAGE / size).rev() {
-            free.push(first + u64::from(slot * size));
+            free.push(first + slot * size);
         }
         Some(())
     }
 
     /// Gives a slot of `octets` octets back.
-    pub(super) fn give_back(&mut self, reference: u64, octets: usize) {
-        if let Some(class) = Self::class(octets) {
-            self.waiting.push((class, reference));
+    pub(super) fn give_back(&mut self, reference: u32, octets: usize) {
+        if let Some(class) = Self::class(octets).and_then(|class| u8::try_from(class).ok()) {
+            self.waiting.0.push((class, reference));
         }
     }
 
-    /// Whether slots wait for the readers to be gone.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// How many slots wait for the readers to be gone.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting.0.len()
     }
 
-    /// Makes the slots given back so far free. No reader may hold one any more.
-    pub(super) fn recycle(&mut self) {
-        for (class, reference) in self.waiting.drain(..) {
-            if let Some(free) = self.free.get_mut(class) {
+    /// The slots given back so far, to be freed after a grace period.
+    pub(super) fn take_waiting(&mut self) -> Waiting {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Makes slots free. No reader may hold one any more.
+    pub(super) fn free(&mut self, waiting: Waiting) {
+        for (class, reference) in waiting.0 {
+            if let Some(free) = self.free.get_mut(usize::from(class)) {
                 free.push(reference);
             }
         }
+    }
+
+    /// Takes slots back that are not free after all.
+    pub(super) fn wait_again(&mut self, waiting: Waiting) {
+        self.waiting.0.extend(waiting.0);
+    }
+}
+
+/// Slots given back that a reader may still hold, each with its class.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Vec<(u8, u32)>);
+
+impl Waiting {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -87,14 +107,14 @@ mod tests {
     #[test]
     fn slots_never_overlap_nor_cross_a_page() {
         let mut slots = Slots::new(400);
-        let mut owner: HashMap<u64, u64> = HashMap::new();
+        let mut owner: HashMap<u32, u32> = HashMap::new();
         let mut taken = 0;
         for octets in (1..=4096).step_by(61).cycle() {
             let Some(reference) = slots.take(octets) else {
                 break;
             };
             taken += 1;
-            let units = octets.div_ceil(64) as u64;
+            let units = octets.div_ceil(64) as u32;
             assert_ne!(reference, 0);
             assert_eq!(
                 reference / 64,
@@ -115,7 +135,9 @@ mod tests {
         assert_eq!(slots.take(4096), None);
         slots.give_back(first, 4096);
         assert_eq!(slots.take(4096), None);
-        slots.recycle();
+        let waiting = slots.take_waiting();
+        assert_eq!(slots.take(4096), None);
+        slots.free(waiting);
         assert_eq!(slots.take(4096), Some(first));
     }
 }

@@ -81,7 +81,7 @@ impl Diff {
         let mut diff = Self::default();
         after
             .table
-            .differences(&before.table, |before, after| diff.note(before, after));
+            .differences(&before.table, |_, before, after| diff.note(before, after));
         for (index, zone) in (0u8..).zip(after.zones()) {
             let older = before.zones().iter().find(|one| one.apex == zone.apex);
             if let Some(older) = older.filter(|one| one.soa.serial != zone.soa.serial) {

@@ -288,7 +288,7 @@ impl Editor {
         let mut diff = Diff::default();
         let (mut touched, mut fresh) = (ZoneSet::default(), ZoneSet::default());
         let mut undone = Vec::new();
-        self.table.differences(&before.table, |before, after| {
+        self.table.differences(&before.table, |_, before, after| {
             if let (Some(before), Some(after)) = (before, after)
                 && before.says_the_same(after)
             {
@@ -335,6 +335,22 @@ impl Editor {
             }
         }
         diff
+    }
+
+    /// Has every node encoded again, by another encoder, and makes a snapshot of them.
+    pub fn encode_with(&mut self, encoder: Arc<dyn Encoder>) {
+        self.encoder = encoder;
+        let entries = self.table.entries();
+        let fresh: Vec<(u64, Arc<Node>)> = entries
+            .map(|(hash, node)| (hash, Arc::new(node.without_blob())))
+            .collect();
+        for (hash, node) in &fresh {
+            self.table.insert(*hash, Arc::clone(node));
+        }
+        self.publish();
+        for (_, node) in &fresh {
+            node.encode(&self.snapshot, &*self.encoder);
+        }
     }
 
     fn publish(&mut self) {
@@ -533,12 +549,15 @@ impl Editor {
     /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses
     /// changed, so that they are encoded again. An older snapshot keeps the nodes it has.
     fn renew_referrers(&mut self, diff: &Diff) -> Vec<Arc<Node>> {
-        let mut owners: HashSet<&Name> = HashSet::new();
+        let mut owners = HashSet::with_hasher(OwnerHasher::new(self.seed));
         for name in diff.names_with_changed_addresses() {
-            owners.extend(self.referrers.get(name).into_iter().flatten());
-        }
-        for node in diff.written() {
-            owners.remove(node.owner());
+            for owner in self.referrers.get(name).into_iter().flatten() {
+                // What is new is encoded anyway.
+                let is_finished = |node: &&Arc<Node>| node.blob().is_some();
+                if self.node(owner).filter(is_finished).is_some() {
+                    owners.insert(owner);
+                }
+            }
         }
         let renewed: Vec<Arc<Node>> = owners
             .into_iter()

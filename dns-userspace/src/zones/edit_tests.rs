@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::zones::blob::Blob;
 use crate::zones::{NoEncoder, Rdata, rrset::Soa};
 
 const NOW: u32 = 1_700_000_000;
@@ -204,10 +205,11 @@ fn an_incomplete_zone_becomes_complete_with_its_content() {
 fn the_encoder_sees_the_whole_snapshot_and_only_what_was_written() {
     struct CountAddresses;
     impl Encoder for CountAddresses {
-        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
+        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
             let found = snapshot.node(node.owner())?;
             let count = found.rrset(Rtype::A)?.data().len();
-            Some(Box::new([count as u8]))
+            let octets: Box<[u8]> = Box::new([count as u8]);
+            Some(octets.into())
         }
 
         fn encode_denial(&self, _: &Zone) -> Option<Box<[u8]>> {
@@ -231,12 +233,13 @@ fn answers_that_hold_the_addresses_of_others_are_encoded_again() {
     /// As many octets as the target of the SRV record has addresses.
     struct CountTargets;
     impl Encoder for CountTargets {
-        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
+        fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
             let [Rdata::Srv(_, _, _, target), ..] = node.rrset(Rtype::SRV)?.data() else {
                 return None;
             };
             let found = snapshot.node(target).and_then(|node| node.rrset(Rtype::A));
-            Some(vec![0; found.map_or(0, |rrset| rrset.data().len())].into())
+            let octets = vec![0; found.map_or(0, |rrset| rrset.data().len())];
+            Some(octets.into_boxed_slice().into())
         }
 
         fn encode_denial(&self, _: &Zone) -> Option<Box<[u8]>> {

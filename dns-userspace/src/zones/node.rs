@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::blob::Blob;
 use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 
 /// Turns a node into its finished answers, in the form that the kernel's map holds.
@@ -11,7 +12,7 @@ use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 /// and before any reader sees it.
 pub trait Encoder: Send + Sync {
     /// The finished answers of `node`; `None` leaves the name to the slow path.
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>>;
+    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob>;
 
     /// The finished SOA that denies names and types of `zone`; `None` leaves them to the slow path.
     fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>>;
@@ -22,7 +23,7 @@ pub trait Encoder: Send + Sync {
 pub struct NoEncoder;
 
 impl Encoder for NoEncoder {
-    fn encode(&self, _: &Snapshot, _: &Node) -> Option<Box<[u8]>> {
+    fn encode(&self, _: &Snapshot, _: &Node) -> Option<Blob> {
         None
     }
 
@@ -37,7 +38,7 @@ impl Encoder for NoEncoder {
 pub struct Node {
     owner: Name,
     rrsets: Box<[Rrset]>,
-    blob: OnceLock<Box<[u8]>>,
+    blob: OnceLock<Blob>,
     zone: ZoneIndex,
     apex: bool,
     occluded: bool,
@@ -106,6 +107,11 @@ impl Node {
     #[must_use]
     pub fn blob(&self) -> Option<&[u8]> {
         self.blob.get().map(|blob| &**blob)
+    }
+
+    /// The same, with where they are.
+    pub(crate) fn finished(&self) -> Option<&Blob> {
+        self.blob.get()
     }
 
     /// Whether this is the apex of its zone.

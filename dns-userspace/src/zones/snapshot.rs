@@ -81,6 +81,21 @@ impl Snapshot {
         self.lookup(name.wire())
     }
 
+    /// The nodes under a hash, in the order of their owners: more than one where names collide.
+    pub(crate) fn all(&self, hash: u64) -> impl Iterator<Item = &Arc<Node>> {
+        self.table.all(hash)
+    }
+
+    /// Tells of each name whose node is not the same as in `before`, which has the same seed: its
+    /// hash, and the node in `before` and in this snapshot.
+    pub(crate) fn differences<'s>(
+        &'s self,
+        before: &'s Self,
+        note: impl FnMut(u64, Option<&'s Arc<Node>>, Option<&'s Arc<Node>>),
+    ) {
+        self.table.differences(&before.table, note);
+    }
+
     /// The finished answers under a hash. Where names collide, those of one of them: the caller
     /// compares the name.
     #[must_use]

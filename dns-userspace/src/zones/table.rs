@@ -167,7 +167,7 @@ impl Tree {
     fn differences<'t>(
         &'t self,
         before: &'t Self,
-        note: &mut impl FnMut(Option<&'t Arc<Node>>, Option<&'t Arc<Node>>),
+        note: &mut impl FnMut(u64, Option<&'t Arc<Node>>, Option<&'t Arc<Node>>),
     ) {
         if self.is_same(before) {
             return;
@@ -188,11 +188,14 @@ impl Tree {
                     .cmp(new_hash)
                     .then_with(|| old.owner().wire().cmp(new.owner().wire())),
             };
-            let old = olds.next_if(|_| order.is_le()).map(|(_, node)| node);
-            let new = news.next_if(|_| order.is_ge()).map(|(_, node)| node);
+            let old = olds.next_if(|_| order.is_le());
+            let new = news.next_if(|_| order.is_ge());
             match (old, new) {
-                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
-                (old, new) => note(old, new),
+                (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => {}
+                (old, new) => {
+                    let hash = old.or(new).map_or(0, |(hash, _)| *hash);
+                    note(hash, old.map(|(_, node)| node), new.map(|(_, node)| node));
+                }
             }
         }
     }
@@ -236,12 +239,12 @@ impl Table {
         self.entries().map(|(_, node)| node)
     }
 
-    /// Tells of each name whose node is not the same in both versions: the node in `before`, then
-    /// the one in this version.
+    /// Tells of each name whose node is not the same in both versions: its hash, the node in
+    /// `before`, and the one in this version.
     pub(super) fn differences<'t>(
         &'t self,
         before: &'t Self,
-        mut note: impl FnMut(Option<&'t Arc<Node>>, Option<&'t Arc<Node>>),
+        mut note: impl FnMut(u64, Option<&'t Arc<Node>>, Option<&'t Arc<Node>>),
     ) {
         self.root.differences(&before.root, &mut note);
     }
@@ -361,7 +364,7 @@ mod tests {
             prop_assert_eq!(&model(&older), &older_plain);
             prop_assert!(table.entries().is_sorted_by_key(|(hash, node)| (hash, text(node))));
             let mut found = BTreeMap::new();
-            table.differences(&older, |old, new| {
+            table.differences(&older, |_, old, new| {
                 let owner = text(old.or(new).unwrap());
                 found.insert(owner, (old.map(Arc::as_ptr), new.map(Arc::as_ptr)));
             });

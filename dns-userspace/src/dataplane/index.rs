@@ -1,0 +1,110 @@
+//! The index of the kernel: hashes of names to places of their answers, changed many at a time.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::MapData;
+
+use super::sys::bpf;
+
+/// Entries written by one system call.
+const BATCH: usize = 4096;
+
+/// The BPF map INDEX, and changes of it that are not written yet.
+pub(super) struct Index {
+    map: MapData,
+    hashes: Vec<u64>,
+    places: Vec<u64>,
+}
+
+/// Hashes whose entries the kernel did not change, each with its reason, a number of errno(3).
+pub(super) type Refused = Vec<(u64, i32)>;
+
+impl Index {
+    /// `map` has keys and values of eight octets.
+    pub(super) const fn new(map: MapData) -> Self {
+        Self {
+            map,
+            hashes: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Has a hash lead to a place, at the latest after [`Self::flush_insertions`].
+    pub(super) fn insert(&mut self, hash: u64, place: u32, refused: &mut Refused) {
+        self.hashes.push(hash);
+        self.places.push(u64::from(place));
+        if self.hashes.len() >= BATCH {
+            self.flush_insertions(refused);
+        }
+    }
+
+    pub(super) fn flush_insertions(&mut self, refused: &mut Refused) {
+        const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+        self.batch(BPF_MAP_UPDATE_BATCH, refused);
+    }
+
+    /// Has these hashes lead nowhere.
+    pub(super) fn remove(&mut self, hashes: &[u64], refused: &mut Refused) {
+        const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
+        for some in hashes.chunks(BATCH) {
+            self.hashes.extend_from_slice(some);
+            self.batch(BPF_MAP_DELETE_BATCH, refused);
+        }
+        // What is not there needs no removal.
+        refused.retain(|(_, reason)| *reason != libc::ENOENT);
+    }
+
+    /// Does what is gathered. The kernel stops at the first entry that it refuses, and says how many
+    /// came before.
+    fn batch(&mut self, command: libc::c_int, refused: &mut Refused) {
+        let mut done = 0;
+        while let Some(hashes) = self.hashes.get(done..).filter(|rest| !rest.is_empty()) {
+            let places = self.places.get(done..).unwrap_or_default();
+            let mut attribute = Batch {
+                in_batch: 0,
+                out_batch: 0,
+                keys: hashes.as_ptr() as u64,
+                values: places.as_ptr() as u64,
+                count: u32::try_from(hashes.len()).unwrap_or(u32::MAX),
+                map_fd: self.map_fd(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: `Batch` is the kernel's structure; keys and values are eight octets each, as
+            // in the map, and there are `count` of both where the command takes values.
+            let result = unsafe { bpf(command, &mut attribute) };
+            let Err(error) = result else {
+                break;
+            };
+            let reason = error.raw_os_error().unwrap_or(libc::EIO);
+            let before = attribute.count as usize;
+            if before >= hashes.len() {
+                // Untouched: it did not come to the first.
+                refused.extend(hashes.iter().map(|&hash| (hash, reason)));
+                break;
+            }
+            refused.extend(hashes.get(before).map(|&hash| (hash, reason)));
+            done += before + 1;
+        }
+        self.hashes.clear();
+        self.places.clear();
+    }
+
+    fn map_fd(&self) -> u32 {
+        let fd = self.map.fd().as_fd().as_raw_fd();
+        u32::try_from(fd).unwrap_or_default()
+    }
+}
+
+/// The attribute of the batch commands of bpf(2).
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
