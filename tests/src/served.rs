@@ -34,6 +34,8 @@ pub struct Plan {
     pub fast_path: Option<Arc<dyn FastPath>>,
     /// Where other names go.
     pub upstreams: Option<forwarder::Settings>,
+    /// Where the forwarder thinks that we listen.
+    pub listening: Vec<SocketAddr>,
 }
 
 /// A running server; it ends with this value.
@@ -115,6 +117,7 @@ impl Plan {
                 policy: Default::default(),
             })),
             upstreams: None,
+            listening: Vec::new(),
         }
     }
 
@@ -154,7 +157,11 @@ impl Plan {
         let forwarder = match self.upstreams {
             Some(settings) => {
                 let runtime = runtime.handle().clone();
-                Some(Arc::new(Forwarder::new(settings, &[], runtime)?))
+                Some(Arc::new(Forwarder::new(
+                    settings,
+                    &self.listening,
+                    runtime,
+                )?))
             }
             None => None,
         };

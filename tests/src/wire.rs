@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use dns_userspace::zones::Name;
 use hickory_proto::{
     op::Message,
-    rr::{RData, Record},
+    rr::{RData, Record, RecordType},
     serialize::binary::BinDecodable,
 };
 
@@ -36,17 +36,18 @@ pub struct Query {
 pub const DNSSEC_OK: u16 = 0x8000;
 /// CD among the flags of a header.
 pub const CHECKING_DISABLED: u16 = 0x0010;
+/// AD among the flags of a header.
+pub const AUTHENTIC_DATA: u16 = 0x0020;
 
 impl Query {
-    /// Asks for the addresses of a name.
+    /// Asks for a name and type.
     ///
     /// # Errors
     ///
-    /// It is no name.
+    /// It is no name, or no type.
     pub fn new(id: u16, name: &str, rtype: &str) -> Result<Self> {
-        // The letter case of the text goes into the wire form, which the type folds.
-        let folded = Name::from_text(name)?.wire().to_vec();
-        let mut wire = folded;
+        // The wire form is folded; the letter case of the text goes back into it.
+        let mut wire = Name::from_text(name)?.wire().to_vec();
         let labels = name.trim_end_matches('.').split('.');
         let mut at = 0;
         for label in labels {
@@ -55,11 +56,10 @@ impl Query {
             }
             at += 1 + label.len();
         }
-        let rtype = match rtype {
-            "A" => 1,
-            "AAAA" => 28,
-            "TXT" => 16,
-            other => anyhow::bail!("type {other}"),
+        let rtype = match rtype.strip_prefix("TYPE") {
+            // RFC 3597, section 5.
+            Some(number) => number.parse()?,
+            None => u16::from(rtype.parse::<RecordType>()?),
         };
         Ok(Self {
             id,
@@ -166,7 +166,7 @@ impl Reply {
 ///
 /// None can be had.
 pub fn client(server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)

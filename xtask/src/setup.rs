@@ -51,6 +51,11 @@ pub(crate) const FOR_RUN: &[Program] = &[
 pub(crate) const FOR_TEST: &[Program] = &[
     program("c++", "g++", "the fuzz stage cannot build libFuzzer"),
     program("dig", "bind9-dnsutils", "end-to-end tests are skipped"),
+    program(
+        "dnssec-signzone",
+        "bind9-utils",
+        "tests with signed zones are skipped",
+    ),
     program("ip", "iproute2", "end-to-end tests are skipped"),
     program(
         "java",
