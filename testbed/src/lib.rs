@@ -4,6 +4,7 @@
 //! A crate of its own, because both the tests and `xtask` use it, and `xtask` must not depend on
 //! the daemon: it installs what the daemon is compiled with.
 
+pub mod cluster_events;
 pub mod cluster_state;
 pub mod netns;
 pub mod process;

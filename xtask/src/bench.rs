@@ -26,6 +26,7 @@ use crate::{
     toolchain::find_program,
 };
 
+mod changes;
 mod dnsperf;
 mod kxdpgun;
 mod latency;
@@ -90,6 +91,8 @@ enum Part {
     Queries,
     /// From states of many tasks to answers in the kernel
     Scale,
+    /// From events of changed tasks to answers in the kernel
+    Changes,
 }
 
 /// The client's interface and address.
@@ -131,6 +134,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut results = Results {
         report: Report::default(),
         scale: Vec::new(),
+        changes: Vec::new(),
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         daemon: version.trim().to_owned(),
@@ -146,6 +150,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 cost.published.as_secs_f64()
             );
             results.scale.push(cost);
+        }
+    }
+    if is_wanted(Part::Changes) {
+        for tasks in changes::TASKS {
+            let cost = changes::measure(&bed, tasks)?;
+            eprintln!("{tasks} tasks: a change is answered after {:?}", cost.p50);
+            results.changes.push(cost);
         }
     }
     print!("{}", results.table());

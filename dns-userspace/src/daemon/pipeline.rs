@@ -431,8 +431,15 @@ impl Pipeline {
         self.unread = Defects::default();
         self.report(defects);
         self.editor.replace(&self.zone.apex, content)?;
-        self.mirror_whole()?;
-        let diff = self.publish();
+        let diff = if self.before.is_some() {
+            // After a reload all names are written, whatever was committed before.
+            self.mirror_whole()?;
+            self.publish()
+        } else {
+            let diff = self.publish();
+            self.mirror(&diff)?;
+            diff
+        };
         self.outlet.is_stale.store(false, Ordering::Relaxed);
         self.note_published(state, candidates, None);
         self.log_published(&diff, start);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::mesos::pid::Pid;
+use crate::records::addresses::Address;
 use crate::records::{IpSource, LabelRule, NameServer, SoaSettings, build, to_zone};
 
 fn live() -> LiveRecords {

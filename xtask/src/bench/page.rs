@@ -5,12 +5,14 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
+    changes::Changes,
     plot::PLOTS,
     report::{COLUMNS, Report, machine, mebibytes},
     scale::Cost,
@@ -36,6 +38,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 pub(super) struct Results {
     pub(super) report: Report,
     pub(super) scale: Vec<Cost>,
+    pub(super) changes: Vec<Changes>,
     pub(super) rounds: u32,
     pub(super) seconds: u32,
     /// The daemon's own `--version`.
@@ -55,6 +58,8 @@ impl Results {
                 "scale".to_owned(),
                 self.scale.iter().map(Cost::json).collect(),
             );
+            let changes = self.changes.iter().map(Changes::json);
+            json.insert("changes".to_owned(), changes.collect());
         }
         json
     }
@@ -65,6 +70,9 @@ impl Results {
         text.push_str(&self.report.table());
         if !self.scale.is_empty() {
             let _ = writeln!(text, "\n{}", scale_table(&self.scale));
+        }
+        if !self.changes.is_empty() {
+            let _ = writeln!(text, "\n{}", changes_table(&self.changes));
         }
         text
     }
@@ -159,6 +167,15 @@ impl Results {
             );
             page.push_str(&scale_table(&self.scale));
         }
+        if !self.changes.is_empty() {
+            page.push_str(
+                "\n## Changed tasks\n\n\
+                 From the octets of an event on the wire to the first answer that has the change, \
+                 among so many other tasks of a DC/OS cluster; one after the other, then 5,000 at \
+                 once.\n\n",
+            );
+            page.push_str(&changes_table(&self.changes));
+        }
         page
     }
 }
@@ -184,6 +201,34 @@ fn scale_table(costs: &[Cost]) -> String {
             mebibytes(cost.memory as f64),
             mebibytes(cost.map_memory as f64),
             cost.refresh.as_secs_f64() * 1e3,
+        );
+    }
+    text
+}
+
+fn changes_table(changes: &[Changes]) -> String {
+    let mut text = String::from(
+        "| tasks | names | published s | MiB | p50 ms | p99 ms | longest ms | CPU ms | in kernel % \
+         | at once, a second | CPU ms | MiB after |\n\
+         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    for one in changes {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.0} | {:.3} | {:.0} |",
+            one.tasks,
+            one.names,
+            one.published.as_secs_f64(),
+            mebibytes(one.memory as f64),
+            milliseconds(one.p50),
+            milliseconds(one.p99),
+            milliseconds(one.longest),
+            milliseconds(one.processor_time),
+            one.in_kernel * 100.0,
+            one.burst_per_second,
+            milliseconds(one.burst_processor_time),
+            mebibytes(one.memory_after as f64),
         );
     }
     text

@@ -142,7 +142,7 @@ fn refresh(bed: &Bed, config: &Path, family: &[u32], before: &Value) -> Result<D
     Ok((last - first) / u32::try_from(REFRESHES)?)
 }
 
-fn status(bed: &Bed, config: &Path) -> Result<Value> {
+pub(super) fn status(bed: &Bed, config: &Path) -> Result<Value> {
     let config = config.to_str().context("a path that is no UTF-8")?;
     let daemon = bed.daemon.to_str().context("a path that is no UTF-8")?;
     let arguments = ["status", "--json", "--url", STATUS, "--config", config];
@@ -153,7 +153,7 @@ fn status(bed: &Bed, config: &Path) -> Result<Value> {
     )?)?)
 }
 
-fn number(status: &Value, pointer: &str) -> u64 {
+pub(super) fn number(status: &Value, pointer: &str) -> u64 {
     status.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
