@@ -40,6 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
 
+    println!(
+        "cargo::rustc-env=MESOS_XDNS_LAYOUT={:016x}",
+        layout(&workspace)?
+    );
+
     if env::var_os(SKIP).is_some_and(|value| !value.is_empty() && value != "0") {
         println!("cargo::warning=built without the XDP program, because {SKIP} is set");
         return Ok(());
@@ -90,6 +95,24 @@ fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> 
     );
     println!("cargo::rustc-cfg=has_bpf");
     Ok(())
+}
+
+/// A fingerprint of everything that says what BPF maps hold. Maps of an earlier daemon are taken
+/// over if it is theirs too; that a comment changes it costs them being filled anew.
+fn layout(workspace: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut files = vec![workspace.join("dns-ebpf/src/maps.rs")];
+    for entry in fs::read_dir(workspace.join("dns-common/src"))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    // FNV-1a: nobody chooses the input, and it is the same in every version of the compiler.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for file in files {
+        for octet in fs::read(file)? {
+            hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Ok(hash)
 }
 
 /// The folder above this package.

@@ -8,7 +8,7 @@
 //!  4  apex offset        u8    where the zone's name starts within the name
 //!  5  first type         u8    of the first answer, 0 for none
 //!  6  first octets       u8    of the first answer
-//!  7  reserved           u8
+//!  7  units              u8    of [`SLOT_OCTETS`] that it takes
 //!  8  name               folded, filled up with zeros to a multiple of eight octets
 //!     first answer       one finished record, filled up likewise
 //!     directory          `entries` times 16 octets, see [`Entry`]
@@ -28,6 +28,8 @@
 
 /// Octets before the name.
 pub const NAME_AT: u32 = 8;
+/// Where the size of the blob is noted.
+pub const UNITS_AT: usize = 7;
 /// Octets of a directory entry.
 pub const ENTRY_OCTETS: u32 = 16;
 /// The most entries of a directory.
@@ -113,6 +115,12 @@ impl Head {
     #[must_use]
     pub const fn with_entries(self, entries: u8) -> Self {
         Self(self.0 & !0xff00 | (entries as u64) << 8)
+    }
+
+    /// The blob's size in units of [`SLOT_OCTETS`].
+    #[must_use]
+    pub const fn units(self) -> usize {
+        (self.0 >> 56) as usize
     }
 
     /// The type of the first answer; 0 if there is none.

@@ -5,7 +5,8 @@ pub const MAX_ADDRESSES: usize = 16;
 
 /// Switches and limits, one per host. Lives in the BPF map `POLICY`.
 ///
-/// All numbers are in host order unless said otherwise.
+/// All numbers are in host order unless said otherwise. The first two words keep their meaning in
+/// every version: a daemon renews the lease of the maps of another version until its own are full.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -33,6 +34,14 @@ pub struct Policy {
 }
 
 const _: () = assert!(size_of::<Policy>() == 40 + 20 * MAX_ADDRESSES);
+
+/// The word of a [`Policy`] that is `seed`.
+pub const SEED_WORD: usize = 0;
+/// The word of a [`Policy`] that is `answer_until`.
+pub const LEASE_WORD: usize = 1;
+
+const _: () = assert!(core::mem::offset_of!(Policy, seed) == 8 * SEED_WORD);
+const _: () = assert!(core::mem::offset_of!(Policy, answer_until) == 8 * LEASE_WORD);
 
 /// Interfaces that the map `INTERFACES` can tell apart: its size, a power of two.
 pub const INTERFACE_SLOTS: u32 = 4096;

@@ -25,9 +25,9 @@ static BLOBS: Array<[u8; blob::MAX_OCTETS as usize], 1024, MMAPABLE> = Array::ne
 #[btf_map]
 static ZONES: Array<u64, { blob::MAX_ZONES as usize }, MMAPABLE> = Array::new();
 
-/// One value. User space writes it.
+/// One value. User space writes it, one word at a time.
 #[btf_map]
-static POLICY: Array<Policy, 1> = Array::new();
+static POLICY: Array<Policy, 1, MMAPABLE> = Array::new();
 
 /// The interfaces that are answered on. User space writes it.
 #[btf_map]

@@ -35,23 +35,36 @@ impl Cable {
     pub fn new() -> Result<Self> {
         let client = Netns::new("client")?;
         let server = Netns::new("server")?;
-        netns::connect(
-            End {
-                namespace: Some(&client),
-                interface: "client",
-                addresses: &["192.0.2.1/24", "2001:db8::1/64"],
-            },
-            End {
-                namespace: Some(&server),
-                interface: INTERFACE,
-                addresses: &["192.0.2.2/24", "2001:db8::2/64"],
-            },
-        )?;
-        let pass = client.enter(|| xdp::pass().attach("client"))?;
+        let pass = lay(&client, &server)?;
         Ok(Self {
             _pass: pass,
             client,
             server,
         })
     }
+
+    /// Lays another cable in the place of one that was taken away. Ends with what this gives.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn lay_again(&self) -> Result<Attached> {
+        lay(&self.client, &self.server)
+    }
+}
+
+fn lay(client: &Netns, server: &Netns) -> Result<Attached> {
+    netns::connect(
+        End {
+            namespace: Some(client),
+            interface: "client",
+            addresses: &["192.0.2.1/24", "2001:db8::1/64"],
+        },
+        End {
+            namespace: Some(server),
+            interface: INTERFACE,
+            addresses: &["192.0.2.2/24", "2001:db8::2/64"],
+        },
+    )?;
+    client.enter(|| xdp::pass().attach("client"))
 }

@@ -222,13 +222,61 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        self.process.signal(signal);
+    }
+
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.join("config.json")
+    }
+
+    /// Changes the configuration, which takes effect with the next start or SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        change(&mut self.plan.config);
+        fs::write(self.configuration(), self.plan.config.to_string())?;
+        Ok(())
+    }
+
+    /// Has it read its configuration again, and waits until it has taken it.
+    ///
+    /// # Errors
+    ///
+    /// It does not say so.
+    pub fn reload(&mut self) -> Result<()> {
+        const TAKEN: &str = "the configuration is taken";
+        let count = |log: Vec<String>| log.iter().filter(|line| line.contains(TAKEN)).count();
+        let before = count(self.log());
+        self.signal(libc::SIGHUP);
+        let deadline = Instant::now() + LIMIT;
+        while count(self.log()) == before {
+            ensure!(Instant::now() < deadline, "not taken: {:#?}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Starts another process with the same files after it has ended.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn launch(&self) -> Result<Process> {
+        launch(&self.plan, &self.namespace, &self.folder)
+    }
+
     /// Starts it again with the same files after it has ended, and waits until it serves.
     ///
     /// # Errors
     ///
     /// It does not come up.
     pub fn restart(&mut self) -> Result<()> {
-        self.process = launch(&self.plan, &self.namespace, &self.folder)?;
+        self.process = self.launch()?;
         self.said(" ready")?;
         Ok(())
     }

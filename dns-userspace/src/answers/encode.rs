@@ -199,6 +199,8 @@ fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>>
         octets.extend_from_slice(&one.body);
     }
     octets.resize(octets.len().next_multiple_of(8), 0);
+    let units = octets.len().div_ceil(blob::SLOT_OCTETS as usize);
+    *octets.get_mut(blob::UNITS_AT)? = u8::try_from(units).ok()?;
     (octets.len() <= blob::MAX_OCTETS as usize).then(|| octets.into_boxed_slice())
 }
 

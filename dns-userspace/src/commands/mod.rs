@@ -23,8 +23,8 @@ pub mod vips;
 pub enum Command {
     /// Check a configuration and say everything that is wrong with it
     Check(check::Arguments),
-    /// Take XDP off all interfaces; a running daemon goes on in user space
-    Detach,
+    /// Take XDP off the interfaces and remove what is pinned; a running daemon goes on in user space
+    Detach(detach::Arguments),
     /// Print the records of a state file or of captured events, without any network
     Records(records::Arguments),
     /// List virtual IPs, or the addresses they would get
@@ -43,7 +43,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<u8> {
         match self {
             Self::Check(arguments) => check::run(&arguments, &mut io::stdout().lock()),
-            Self::Detach => detach::run(&mut io::stdout().lock()),
+            Self::Detach(arguments) => detach::run(&arguments, &mut io::stdout().lock()),
             Self::Records(arguments) => records::run(&arguments, &mut io::stdout().lock()),
             Self::Vips(arguments) => vips::run(&arguments, &mut io::stdout().lock()),
             Self::Run(arguments) => run::run(&arguments),

@@ -141,7 +141,14 @@ fn text(status: &Status) -> String {
         ),
     }
     for (interface, how) in &xdp.interfaces {
-        line("", format!("{interface}: {how}"));
+        let detail = xdp.details.get(interface).filter(|one| !one.is_empty());
+        let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+        line("", format!("{interface}: {how}{detail}"));
+    }
+    match (&xdp.pinned, &xdp.unpinned) {
+        (Some(path), _) => line("", format!("pinned in {path}")),
+        (_, Some(why)) => line("", format!("not pinned: {why}")),
+        (None, None) => {}
     }
     if xdp.left_out > 0 {
         line(

@@ -588,6 +588,7 @@ impl Found<'_> {
                     ],
                     "auto, native, generic or off",
                 ),
+                "allow_generic" => member.flag(value, &mut slot.allow_generic),
                 "max_names" => {
                     let mut names = slot.max_names;
                     member.number(value, "uint32", &mut names);
@@ -600,7 +601,11 @@ impl Found<'_> {
                 "pin_path" => {
                     let mut path = slot.pin_path.display().to_string();
                     member.text(value, &mut path);
-                    slot.pin_path = path.into();
+                    if path.starts_with('/') {
+                        slot.pin_path = path.into();
+                    } else {
+                        member.too_far(value, "is not absolute", "an absolute path");
+                    }
                 }
                 "on_exit" => member.word(
                     value,

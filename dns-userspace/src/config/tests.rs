@@ -94,7 +94,7 @@ fn every_key_is_read_in_any_case() {
         "mesoshttpson":true,"mesoscredentials":{"PRINCIPAL":"me","secret":"hush"},
         "mesosauthentication":"basic",
         "XDP":{"interfaces":["eth0"],"mode":"generic","max_names":7,"pin_path":"/p","on_exit":"detach",
-        "lease_seconds":9},
+        "allow_generic":true,"lease_seconds":9},
         "Cache":{"MAX_BYTES":0,"min_ttl":1,"max_ttl":2,"negative_max_ttl":3,"serve_stale":4,
         "prefetch":5}"#,
     );
@@ -132,6 +132,7 @@ fn every_key_is_read_in_any_case() {
         Xdp {
             interfaces: vec!["eth0".into()],
             mode: XdpMode::Generic,
+            allow_generic: true,
             max_names: 7,
             pin_path: "/p".into(),
             on_exit: OnExit::Detach,
@@ -217,7 +218,7 @@ fn credentials_without_authentication_are_warned_about() {
 
 /// Members, the key at fault, and the words of mesos-dns.
 #[rustfmt::skip]
-const REFUSED: [(&str, &str, &str); 45] = [
+const REFUSED: [(&str, &str, &str); 46] = [
     (r#""DnsOn":false,"HttpOn":false"#, "DnsOn", "service validation failed: either DNS or HTTP server should be on"),
     (r#""Masters":[]"#, "Masters", "service validation failed: specify Mesos masters or Zookeeper in config.json"),
     (r#""Masters":["127.0.0.1"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1. Error: address 127.0.0.1: missing port in address"),
@@ -259,6 +260,7 @@ const REFUSED: [(&str, &str, &str); 45] = [
     (r#""Port":70000"#, "Port", "Port is no port: 70000"),
     (r#""xdp":{"mode":"fast"}"#, "xdp.mode", "xdp.mode is not known: \"fast\""),
     (r#""xdp":{"max_names":0}"#, "xdp.max_names", "xdp.max_names is too small: 0"),
+    (r#""xdp":{"pin_path":"bpf"}"#, "xdp.pin_path", "xdp.pin_path is not absolute: \"bpf\""),
     (r#""cache":{"max_bytes":1}"#, "cache.max_bytes", "cache.max_bytes is too small: 1"),
     (r#""cache":{"min_ttl":-1}"#, "cache.min_ttl", "cache.min_ttl is negative: -1"),
     (r#""cache":{"min_ttl":9,"Max_TTL":8}"#, "cache.max_ttl", "cache.max_ttl leaves no TTL: min_ttl passes max_ttl: 8"),

@@ -16,6 +16,8 @@ pub struct Xdp {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: XdpMode,
+    /// Whether `auto` may be generic where the driver cannot.
+    pub allow_generic: bool,
     /// Names the maps hold; what is beyond is answered from user space.
     pub max_names: u32,
     /// Directory for pinned objects, in a BPF file system.
@@ -31,6 +33,7 @@ impl Default for Xdp {
         Self {
             interfaces: Vec::new(),
             mode: XdpMode::Auto,
+            allow_generic: false,
             max_names: DEFAULT_MAX_NAMES,
             pin_path: DEFAULT_PIN_PATH.into(),
             on_exit: OnExit::Keep,
@@ -42,7 +45,7 @@ impl Default for Xdp {
 /// How the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the driver if it can; else user space answers alone.
+    /// In the driver if it can; else after the driver if that is allowed, or user space alone.
     Auto,
     /// In the driver, or not at all.
     Native,

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use crate::dataplane::{self, DataPlane};
+use crate::dataplane::{DataPlane, Lease};
 use crate::http::{self, Source as _};
 use crate::mesos::follow::{self, Follower};
 use crate::mesos::leader::Candidates;
@@ -26,6 +26,7 @@ use crate::zones::Name;
 mod account;
 mod dcos;
 mod events;
+mod kernel;
 mod listen;
 mod pipeline;
 mod published;
@@ -66,6 +67,7 @@ pub async fn run(
     }
     // Before anything closes, so that balancers turn away from here while all is still answered.
     account.is_ending.store(true, Ordering::Relaxed);
+    lock(&account.dataplane).end();
     let sockets = std::mem::take(&mut *lock(&account.sockets));
     sockets.close().await;
     if let Some(cluster) = &account.cluster {
@@ -118,14 +120,21 @@ struct Daemon {
     secondaries: Option<Secondaries>,
     /// Key of the owner hash, the same for as long as the process lives.
     seed: u64,
+    lease: Lease,
+    _renewing: AbortOnDropHandle<()>,
     is_listening: bool,
     said_ready: bool,
 }
 
 impl Daemon {
     fn new(setup: Setup) -> Result<Self> {
-        let seed = rand::random();
-        let dataplane = start_dataplane(&setup.dataplane_settings(seed)?);
+        let lease = Lease::default();
+        let renewing = kernel::keep_renewing(lease.clone());
+        let settings = setup.dataplane_settings(rand::random())?;
+        let dataplane = DataPlane::start(&settings, &setup.life(), &lease, true);
+        kernel::report(&dataplane);
+        // That of maps that were taken over, or of our own.
+        let seed = dataplane.seed().unwrap_or(settings.seed);
         let dataplane = Arc::new(Mutex::new(dataplane));
         let follower = if setup.follows_mesos() {
             follow::follow(setup.follow_settings()?).context("TLS towards Mesos")?
@@ -189,6 +198,8 @@ impl Daemon {
             transfers,
             secondaries,
             seed,
+            lease,
+            _renewing: renewing,
             is_listening: false,
             said_ready: false,
         })
@@ -207,6 +218,7 @@ impl Daemon {
         let mut unused = Unused::default();
         // Reading a large state takes a while: beside this loop, so that events need not wait.
         let mut preparing = None;
+        let mut host = kernel::Host::watch();
         loop {
             tokio::select! {
                 Some(state) = self.following.follower.observations.recv(), if preparing.is_none() => {
@@ -229,6 +241,7 @@ impl Daemon {
                     self.take_in(Work::Transfer(taken), &mut unused).await?;
                 }
                 Some(()) = reloads.recv() => self.reload(load()).await,
+                () = host.changed() => self.follow_host().await,
                 // The follower ends with us, not before.
                 else => std::future::pending().await,
             }
@@ -395,15 +408,4 @@ impl Following {
             _relay: AbortOnDropHandle::new(tokio::spawn(relay)),
         }
     }
-}
-
-fn start_dataplane(settings: &dataplane::Settings) -> DataPlane {
-    let dataplane = DataPlane::start(settings);
-    if let DataPlane::Off(reason) = &dataplane {
-        match reason {
-            dataplane::Reason::Configured => info!(%reason, "XDP is off"),
-            _ => warn!(%reason, "XDP is off: user space answers everything"),
-        }
-    }
-    dataplane
 }

@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use super::pipeline::{Pipeline, lock};
 use super::setup::Setup;
 use super::sockets::{Answering, HttpServer, Sockets, open_http};
-use super::{Daemon, Following, start_dataplane};
-use crate::dataplane::{self, DataPlane, Reason};
+use super::{Daemon, Following, kernel};
+use crate::dataplane::{self, Life};
 use crate::mesos::follow::{self, Follower};
 use crate::server::Server;
 
@@ -26,14 +26,14 @@ enum Step<T> {
 }
 
 /// What a new configuration changes, made and not yet in effect.
-struct Plan {
+pub(super) struct Plan {
     setup: Setup,
     answering: Option<Answering>,
     pipeline: Option<Pipeline>,
     follower: Option<Follower>,
     dns: Step<Option<Server>>,
     http: Step<Option<TcpListener>>,
-    dataplane: Option<dataplane::Settings>,
+    dataplane: Option<(dataplane::Settings, Life)>,
 }
 
 impl Daemon {
@@ -55,7 +55,7 @@ impl Daemon {
         result.store(succeeded, Ordering::Relaxed);
     }
 
-    async fn plan(&self, setup: Setup) -> Result<Plan> {
+    pub(super) async fn plan(&self, setup: Setup) -> Result<Plan> {
         let same_domain = self.setup.config.domain == setup.config.domain;
         ensure!(
             self.setup.config.dcos == setup.config.dcos
@@ -81,9 +81,9 @@ impl Daemon {
         };
         let pipeline =
             lock(&self.pipeline).successor(setup.record_settings(), setup.config.recurse_on)?;
-        let dataplane = setup.dataplane_settings(self.seed)?;
-        let dataplane =
-            (dataplane != self.setup.dataplane_settings(self.seed)?).then_some(dataplane);
+        let dataplane = (setup.dataplane_settings(self.seed)?, setup.life());
+        let before = (self.setup.dataplane_settings(self.seed)?, self.setup.life());
+        let dataplane = (dataplane != before).then_some(dataplane);
         let http = match self.is_listening && http_place(&self.setup) != http_place(&setup) {
             false => Step::Keep,
             true if setup.config.http_on => Step::Replace(Some(open_http(&setup).await?)),
@@ -115,7 +115,7 @@ impl Daemon {
         })
     }
 
-    async fn carry_out(&mut self, plan: Plan) {
+    pub(super) async fn carry_out(&mut self, plan: Plan) {
         let account = Arc::clone(&self.account);
         let changes = plan.changes();
         account.config.store(Arc::new(plan.setup.config.clone()));
@@ -140,8 +140,8 @@ impl Daemon {
                 );
             }
         }
-        if let Some(settings) = plan.dataplane {
-            self.restart_dataplane(&settings).await;
+        if let Some((settings, life)) = plan.dataplane {
+            self.change_dataplane(settings, life).await;
         }
         let mut old = Sockets::default();
         {
@@ -163,20 +163,24 @@ impl Daemon {
         info!(changes, "the configuration is taken");
     }
 
-    /// Loads the program anew with all names; user space answers meanwhile.
-    async fn restart_dataplane(&self, settings: &dataplane::Settings) {
+    /// Has the kernel go on by other settings.
+    async fn change_dataplane(&self, settings: dataplane::Settings, life: Life) {
         let account = Arc::clone(&self.account);
-        let settings = settings.clone();
-        let restarted = self.on_pipeline(move |pipeline| {
+        let lease = self.lease.clone();
+        let changed = self.on_pipeline(move |pipeline| {
             let mut dataplane = lock(&account.dataplane);
-            // Off first, as an interface has room for one program.
-            *dataplane = DataPlane::Off(Reason::Configured);
-            *dataplane = start_dataplane(&settings);
+            let result = dataplane.change(&settings, &life, &lease);
+            kernel::report(&dataplane);
             drop(dataplane);
-            pipeline.change_dataplane();
+            if let Ok(true) = result {
+                pipeline.change_dataplane();
+            }
+            result
         });
-        if let Err(error) = restarted.await {
-            warn!(error = format!("{error:#}"), "XDP is not restarted");
+        match changed.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "XDP goes on as before"),
+            Err(error) => warn!(error = format!("{error:#}"), "XDP goes on as before"),
         }
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::listen;
 use crate::config::dcos::MesosSource;
-use crate::config::{Config, Dcos, Surroundings, XdpMode};
-use crate::dataplane::{self, Mode};
+use crate::config::{Config, Dcos, OnExit, Surroundings, XdpMode};
+use crate::dataplane::{self, Life, Mode};
 use crate::mesos::follow::FollowSettings;
 use crate::records;
 
@@ -113,6 +113,24 @@ impl Setup {
             (config.transfer.clone(), config.secondary.clone(), source)
         };
         of(self) == of(other)
+    }
+
+    /// What becomes of the XDP program.
+    pub(super) fn life(&self) -> Life {
+        let xdp = &self.config.xdp;
+        Life {
+            pin_path: xdp.pin_path.clone(),
+            stays: xdp.on_exit == OnExit::Keep,
+            lease_seconds: xdp.lease_seconds,
+            allows_generic: xdp.allow_generic,
+        }
+    }
+
+    /// The same on a host with these addresses.
+    pub(super) fn with_addresses(&self, addresses: Vec<IpAddr>) -> Self {
+        let mut setup = self.clone();
+        setup.surroundings.addresses = addresses;
+        setup
     }
 
     pub(super) fn dataplane_settings(&self, seed: u64) -> Result<dataplane::Settings> {

@@ -121,6 +121,15 @@ pub struct Xdp {
     pub reason: Option<String>,
     /// Mode, or problem, of each interface.
     pub interfaces: BTreeMap<String, String>,
+    /// Driver, MTU and queues of each interface, and why it is not native where that was tried.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
+    /// Where program and maps are pinned.
+    #[serde(default)]
+    pub pinned: Option<String>,
+    /// Why they are not pinned, and leave with the daemon.
+    #[serde(default)]
+    pub unpinned: Option<String>,
     /// Names in the index.
     pub names: u64,
     /// Names that the index can hold.
@@ -242,6 +251,7 @@ impl Xdp {
         } else {
             Mode::Off
         };
+        let pinning = dataplane.pinning();
         let counters = dataplane.counters();
         let sum = |of_responses: bool| -> u64 {
             let of_kind = counters
@@ -252,9 +262,9 @@ impl Xdp {
         let occupancy = dataplane.occupancy();
         Self {
             mode: mode.name().to_owned(),
-            reason: match dataplane {
-                DataPlane::Xdp(_) => None,
-                DataPlane::Off(reason) => Some(reason.to_string()),
+            reason: match mode {
+                Mode::Off => dataplane.reason().map(|reason| reason.to_string()),
+                _ => None,
             },
             interfaces: attachments
                 .iter()
@@ -263,6 +273,12 @@ impl Xdp {
                     (one.interface.clone(), how.to_owned())
                 })
                 .collect(),
+            details: attachments
+                .iter()
+                .map(|one| (one.interface.clone(), one.detail.clone()))
+                .collect(),
+            pinned: pinning.path.map(|path| path.display().to_string()),
+            unpinned: pinning.problem,
             names: occupancy.names as u64,
             capacity: occupancy.capacity as u64,
             left_out: occupancy.left_out as u64,

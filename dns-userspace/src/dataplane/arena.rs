@@ -2,16 +2,18 @@
 //!
 //! User space answers from the same octets as the kernel, and no name has its answers twice.
 
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
-use dns_common::blob;
+use dns_common::blob::{self, Head};
 
 use super::mapping::{Mapping, wait_for_readers};
 use super::slots::Slots;
 use crate::answers::encode::BlobEncoder;
 use crate::zones::blob::{Blob, Room};
+use crate::zones::hash::owner_hash;
 use crate::zones::{Encoder, Node, Snapshot, Zone};
 
 const WORDS_PER_SLOT: usize = blob::SLOT_OCTETS as usize / 8;
@@ -24,6 +26,18 @@ const MANY: usize = 8192;
 pub(super) struct Arena {
     mapping: Mapping,
     slots: Mutex<Slots>,
+    inherited: Mutex<Inherited>,
+}
+
+/// Blobs of an earlier daemon, to which the index leads. Whoever asks for a place for the same
+/// octets gets that one; so each may have several holders.
+#[derive(Default)]
+struct Inherited {
+    /// Places by the hash of the name in them.
+    by_hash: HashMap<u64, u32>,
+    /// Of each place this hash, and the holders beside the first.
+    holders: HashMap<u32, (u64, u32)>,
+    seed: u64,
 }
 
 impl Arena {
@@ -33,12 +47,96 @@ impl Arena {
         Ok(Self {
             mapping: Mapping::new(blobs, words)?,
             slots: Mutex::new(Slots::new(pages)),
+            inherited: Mutex::default(),
         })
+    }
+
+    /// Takes over the blobs in these places, which an earlier daemon has left, before any other is
+    /// handed out. By name if there is one, as the denials have none.
+    pub(super) fn inherit(
+        self: &Arc<Self>,
+        places: &[(Option<u64>, u64)],
+        seed: u64,
+    ) -> io::Result<Vec<Blob>> {
+        // What the earlier one gave back last may still be read.
+        wait_for_readers()?;
+        let mut used = Vec::with_capacity(places.len());
+        let mut inherited = self.inherited();
+        inherited.seed = seed;
+        for &(hash, place) in places {
+            let place = u32::try_from(place).map_err(io::Error::other)?;
+            let head = Head::from_bits(self.mapping.load(at(place)));
+            if head.units() == 0 {
+                return Err(io::Error::other("a place without a blob"));
+            }
+            used.push((place, head.units() * blob::SLOT_OCTETS as usize));
+            if let Some(hash) = hash {
+                inherited.by_hash.insert(hash, place);
+                inherited.holders.insert(place, (hash, 0));
+            }
+        }
+        let taken = self.slots().occupy(used.iter().copied());
+        taken.ok_or_else(|| io::Error::other("places that overlap, or are none"))?;
+        let room = || -> Arc<dyn Room> { Arc::<Self>::clone(self) };
+        let leased = |(place, octets): (u32, usize)| {
+            let octets = u16::try_from(octets).map_err(io::Error::other)?;
+            Ok(Blob::leased(room(), place, octets))
+        };
+        used.into_iter().map(leased).collect()
+    }
+
+    /// The place of an inherited blob with these octets, with one holder more.
+    fn share(&self, octets: &[u8]) -> Option<u32> {
+        let mut inherited = self.inherited();
+        if inherited.by_hash.is_empty() {
+            return None;
+        }
+        let name = name_in(octets)?;
+        let hash = owner_hash(inherited.seed, name);
+        let place = *inherited.by_hash.get(&hash)?;
+        // SAFETY: a place that is inherited and held is not written.
+        let there = unsafe { self.mapping.octets(at(place), octets.len()) };
+        if there != octets {
+            return None;
+        }
+        inherited.holders.get_mut(&place)?.1 += 1;
+        Some(place)
+    }
+
+    /// Takes one holder from an inherited place; says whether it was not the last.
+    fn leave(&self, place: u32) -> bool {
+        let mut inherited = self.inherited();
+        if inherited.holders.is_empty() {
+            return false;
+        }
+        match inherited.holders.get_mut(&place) {
+            None => false,
+            Some((_, others)) if *others > 0 => {
+                *others -= 1;
+                true
+            }
+            Some((hash, _)) => {
+                let hash = *hash;
+                inherited.by_hash.remove(&hash);
+                inherited.holders.remove(&place);
+                false
+            }
+        }
+    }
+
+    fn inherited(&self) -> MutexGuard<'_, Inherited> {
+        self.inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes `octets` where no reader looks yet; `None` if there is no room.
     pub(super) fn lease(self: &Arc<Self>, octets: &[u8]) -> Option<Blob> {
         let len = u16::try_from(octets.len()).ok()?;
+        let room: Arc<dyn Room> = Arc::<Self>::clone(self);
+        if let Some(place) = self.share(octets) {
+            return Some(Blob::leased(room, place, len));
+        }
         let taken = self.slots().take(octets.len());
         let place = match taken {
             Some(place) => place,
@@ -48,7 +146,6 @@ impl Arena {
             }
         };
         self.mapping.fill(at(place), octets);
-        let room: Arc<dyn Room> = Arc::<Self>::clone(self);
         Some(Blob::leased(room, place, len))
     }
 
@@ -81,6 +178,15 @@ impl Arena {
     }
 }
 
+/// The owner name in a blob; `None` in a denial.
+pub(super) fn name_in(octets: &[u8]) -> Option<&[u8]> {
+    let start = blob::NAME_AT as usize;
+    let length = usize::from(*octets.first()?);
+    octets
+        .get(start..start + length)
+        .filter(|name| !name.is_empty())
+}
+
 /// The word at which a place starts.
 const fn at(place: u32) -> usize {
     place as usize * WORDS_PER_SLOT
@@ -94,7 +200,9 @@ impl Room for Arena {
     }
 
     fn give_back(&self, place: u32, octets: u16) {
-        self.slots().give_back(place, usize::from(octets));
+        if !self.leave(place) {
+            self.slots().give_back(place, usize::from(octets));
+        }
     }
 }
 

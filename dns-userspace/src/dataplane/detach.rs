@@ -1,53 +1,87 @@
 //! Takes the program off its interfaces from outside the daemon that put it there.
 
 use std::collections::HashSet;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::programs::{loaded_links, loaded_programs};
 
+use super::device::Device;
 use super::program::PROGRAM;
-use super::sys::bpf;
+use super::{bpf, pins};
 
 /// Detaches every XDP program of this name on the host, in whatever network namespace, and gives
-/// the number of interfaces it was on. The daemon, if one runs, goes on in user space.
+/// the number of interfaces it was on. Daemons that run go on in user space.
 ///
 /// # Errors
 /// The kernel does not permit it.
 pub fn detach_all() -> Result<usize> {
-    let programs: HashSet<u32> = loaded_programs()
-        .filter_map(Result::ok)
-        .filter(|program| program.name_as_str() == Some(PROGRAM))
-        .map(|program| program.id())
-        .collect();
+    detach_programs(&programs()?, |_| true)
+}
+
+/// Detaches what a daemon has pinned at this path and removes it, and detaches the program from
+/// these interfaces of the network namespace of the process, where it may be without a pin. Gives
+/// the number of interfaces that it was on.
+///
+/// # Errors
+/// The kernel does not permit it.
+pub fn detach_from(pin_path: &Path, interfaces: &[String]) -> Result<usize> {
     let mut detached = 0;
-    for link in loaded_links() {
-        let link = link.context("listing the BPF links (this takes root)")?;
-        if programs.contains(&link.program_id()) {
-            detach(link.id()).with_context(|| format!("detaching BPF link {}", link.id()))?;
-            detached += 1;
+    for held in pins::links_below(pin_path) {
+        let Some(link) = held.link else { continue };
+        // One that was detached before is a pin and nothing more.
+        let was_attached = bpf::detach_pinned(&held.path).is_ok();
+        detached += usize::from(was_attached);
+        drop(link);
+    }
+    let is_pin_path = pin_path.exists() && pins::is_bpf_file_system(pin_path)?;
+    if is_pin_path {
+        pins::remove_root(pin_path);
+    }
+    for name in interfaces {
+        let device = Device::named(name).with_context(|| format!("asking for {name}"))?;
+        let Some(device) = device else { continue };
+        let there: HashSet<u32> = device.programs().collect();
+        if there.is_empty() {
+            continue;
         }
+        let ours: HashSet<u32> = programs()?.intersection(&there).copied().collect();
+        detached += detach_programs(&ours, |interface| interface == device.index)?;
     }
     Ok(detached)
 }
 
-fn detach(id: u32) -> io::Result<()> {
-    const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
-    const BPF_LINK_DETACH: libc::c_int = 34;
-    let fd = call(BPF_LINK_GET_FD_BY_ID, id)?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    call(
-        BPF_LINK_DETACH,
-        u32::try_from(link.as_raw_fd()).unwrap_or_default(),
-    )?;
-    Ok(())
+/// Ids of all programs of our name.
+fn programs() -> Result<HashSet<u32>> {
+    loaded_programs()
+        .filter(|program| {
+            let program = program.as_ref();
+            program.map_or(true, |program| program.name_as_str() == Some(PROGRAM))
+        })
+        .map(|program| {
+            Ok(program
+                .context("listing the BPF programs (this takes root)")?
+                .id())
+        })
+        .collect()
 }
 
-/// bpf(2) with an attribute whose first word counts and whose other words are zero.
-fn call(command: libc::c_int, word: u32) -> io::Result<libc::c_int> {
-    let mut attribute = [word, 0, 0, 0];
-    // SAFETY: so do the commands above want it; there are no addresses in it.
-    unsafe { bpf(command, &mut attribute) }
+/// Detaches links of these programs from interfaces of such an index.
+fn detach_programs(programs: &HashSet<u32>, is_meant: impl Fn(u32) -> bool) -> Result<usize> {
+    let mut detached = 0;
+    for link in loaded_links() {
+        let link = link.context("listing the BPF links (this takes root)")?;
+        if !programs.contains(&link.program_id()) {
+            continue;
+        }
+        let failed = || format!("detaching BPF link {}", link.id());
+        let held = bpf::link_of_id(link.id()).with_context(failed)?;
+        let interface = bpf::interface_of(held.as_fd()).with_context(failed)?;
+        if interface != 0 && is_meant(interface) {
+            bpf::detach_link(held.as_fd()).with_context(failed)?;
+            detached += 1;
+        }
+    }
+    Ok(detached)
 }

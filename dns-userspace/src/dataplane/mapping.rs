@@ -50,6 +50,11 @@ impl Mapping {
         Some(unsafe { self.start.add(at).as_ref() })
     }
 
+    /// The word at `at`; 0 outside.
+    pub(super) fn load(&self, at: usize) -> u64 {
+        self.word(at).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
     /// Stores a word that a reader may be waiting for: all stores before it are seen first.
     pub(super) fn store(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {

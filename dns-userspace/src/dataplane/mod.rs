@@ -1,4 +1,5 @@
-//! Finished answers to BPF maps: load, attach, publish, count.
+//! Finished answers to BPF maps: load, attach, publish, count; taken over from an earlier daemon
+//! and left to a later one.
 //!
 //! Where XDP is not to be had [`DataPlane::Off`] takes its place and says why; nothing else in the
 //! daemon asks which of the two runs.
@@ -14,24 +15,32 @@ use crate::zones::{Encoder, Snapshot};
 
 mod arena;
 mod attach;
+mod bpf;
 mod detach;
+mod device;
 mod index;
+mod lease;
 mod mapping;
+mod pins;
 mod program;
 mod publish;
 mod reason;
+mod running;
 mod slots;
 mod sys;
 
 pub use attach::{Attachment, Mode};
-pub use detach::detach_all;
+pub use detach::{detach_all, detach_from};
+pub use device::Watch;
+pub use lease::Lease;
 pub use program::{Settings, Xdp, object};
 pub use publish::Occupancy;
+pub use running::{Life, Pinning, Running};
 
 /// The kernel's side of the daemon.
 pub enum DataPlane {
-    /// An XDP program answers on at least one interface.
-    Xdp(Box<Xdp>),
+    /// An XDP program is there, for interfaces that may come and go.
+    Xdp(Box<Running>),
     /// User space answers everything.
     Off(Reason),
 }
@@ -58,19 +67,86 @@ impl fmt::Display for Reason {
 }
 
 impl DataPlane {
-    /// Loads the program and attaches it to every interface that takes it. Never fails: what does
-    /// not work is a [`Reason`].
+    /// Loads the program and attaches it to every interface that takes it; with answers that an
+    /// earlier daemon has left, if it may adopt them. Never fails: what does not work is a
+    /// [`Reason`].
     #[must_use]
-    pub fn start(settings: &Settings) -> Self {
-        if settings.interfaces.is_empty() || settings.mode == Mode::Off {
-            return Self::Off(Reason::Configured);
-        }
-        match program::object() {
-            None => Self::Off(Reason::NotBuilt),
-            Some(object) => match Xdp::start(object, settings) {
-                Ok(xdp) => Self::Xdp(Box::new(xdp)),
-                Err(error) => Self::Off(Reason::Refused(reason::explain(&error))),
+    pub fn start(settings: &Settings, life: &Life, lease: &Lease, may_adopt: bool) -> Self {
+        let reason = match program::object() {
+            _ if !is_wanted(settings) => Reason::Configured,
+            None => Reason::NotBuilt,
+            Some(object) => match Running::start(object, settings, life, lease, may_adopt) {
+                Ok(running) => return Self::Xdp(Box::new(running)),
+                Err(error) => return Self::Off(Reason::Refused(reason::explain(&error))),
             },
+        };
+        // Nobody would keep it up to date.
+        running::remove_leftovers(&life.pin_path);
+        Self::Off(reason)
+    }
+
+    /// Goes on by other settings. Says whether the maps are others: then answers are to be encoded
+    /// by [`Self::encoder`] anew and published. Where the kernel answers before and after, it
+    /// answers throughout.
+    ///
+    /// # Errors
+    /// The maps that are asked for cannot be had; those that are there stay.
+    pub fn change(&mut self, settings: &Settings, life: &Life, lease: &Lease) -> io::Result<bool> {
+        match self {
+            Self::Xdp(running) if is_wanted(settings) => {
+                let result = running.change(settings, life);
+                result.map_err(|error| io::Error::other(reason::explain(&error)))
+            }
+            Self::Xdp(running) => {
+                running.remove();
+                *self = Self::Off(Reason::Configured);
+                Ok(true)
+            }
+            Self::Off(_) => {
+                *self = Self::start(settings, life, lease, false);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes in that interfaces may have come, gone or changed.
+    pub fn refresh(&mut self) {
+        if let Self::Xdp(running) = self {
+            running.refresh();
+        }
+    }
+
+    /// Ends with the daemon. What is configured to stay stays.
+    pub fn end(&mut self) {
+        if let Self::Xdp(running) = std::mem::replace(self, Self::Off(Reason::Configured)) {
+            running.end();
+        }
+    }
+
+    /// The key of the owner hash that the maps were made with.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        match self {
+            Self::Xdp(running) => Some(running.xdp().seed()),
+            Self::Off(_) => None,
+        }
+    }
+
+    /// Why the kernel answers nowhere; `None` if it does.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Xdp(running) => running.problem().map(Reason::Refused),
+            Self::Off(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// How the program is held.
+    #[must_use]
+    pub fn pinning(&self) -> Pinning {
+        match self {
+            Self::Xdp(running) => running.pinning(),
+            Self::Off(_) => Pinning::default(),
         }
     }
 
@@ -80,7 +156,7 @@ impl DataPlane {
     /// The kernel refuses an update; some names are left to user space then.
     pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<()> {
         match self {
-            Self::Xdp(xdp) => xdp.publish(snapshot),
+            Self::Xdp(running) => running.publish(snapshot),
             Self::Off(_) => Ok(()),
         }
     }
@@ -90,7 +166,7 @@ impl DataPlane {
     #[must_use]
     pub fn encoder(&self) -> Arc<dyn Encoder> {
         match self {
-            Self::Xdp(xdp) => xdp.encoder(),
+            Self::Xdp(running) => running.xdp().encoder(),
             Self::Off(_) => Arc::new(BlobEncoder),
         }
     }
@@ -99,7 +175,7 @@ impl DataPlane {
     #[must_use]
     pub fn counters(&self) -> Vec<(Verdict, u64)> {
         match self {
-            Self::Xdp(xdp) => xdp.counters(),
+            Self::Xdp(running) => running.xdp().counters(),
             Self::Off(_) => Vec::new(),
         }
     }
@@ -108,17 +184,22 @@ impl DataPlane {
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
         match self {
-            Self::Xdp(xdp) => xdp.occupancy(),
+            Self::Xdp(running) => running.xdp().occupancy(),
             Self::Off(_) => Occupancy::default(),
         }
     }
 
-    /// How each interface is served.
+    /// How each interface is served, by the kernel's own account.
     #[must_use]
-    pub fn attachments(&self) -> &[Attachment] {
+    pub fn attachments(&self) -> Vec<Attachment> {
         match self {
-            Self::Xdp(xdp) => xdp.attachments(),
-            Self::Off(_) => &[],
+            Self::Xdp(running) => running.attachments(),
+            Self::Off(_) => Vec::new(),
         }
     }
+}
+
+/// Whether the kernel is to answer somewhere.
+fn is_wanted(settings: &Settings) -> bool {
+    !settings.interfaces.is_empty() && settings.mode != Mode::Off
 }

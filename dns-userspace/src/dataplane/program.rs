@@ -1,25 +1,32 @@
 //! The XDP program: loaded, bound to its maps, told what it needs to know.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
 use aya::programs::Xdp as XdpProgram;
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use dns_common::policy::{INTERFACE_SLOTS, MAX_ADDRESSES, flags};
+use dns_common::policy::{INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SEED_WORD, flags};
 use dns_common::{Interface, Policy, Verdict};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::attach::{self, Attachment, Mode};
+use super::Mode;
+use super::lease::Clock;
+use super::mapping::Mapping;
+use super::pins::{self, Set};
 use super::publish::{Occupancy, Publisher};
-use super::reason;
 use crate::zones::{Encoder, Snapshot};
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "mesos_xdns";
+/// Name of the program that tells the time.
+const CLOCK: &str = "xdns_clock";
+const POLICY_WORDS: usize = size_of::<Policy>() / size_of::<u64>();
 /// Blob octets for each name that the maps are sized for: a typical name takes one or two slots.
 const OCTETS_PER_NAME: u64 = 192;
 
@@ -52,11 +59,13 @@ pub fn object() -> Option<&'static [u8]> {
     None
 }
 
-/// A loaded and attached program. Dropping it detaches it.
+/// A loaded program and its maps. Dropping it takes both away, unless somebody else holds them.
 pub struct Xdp {
     ebpf: Ebpf,
     publisher: Publisher,
-    attachments: Vec<Attachment>,
+    policy: Arc<Mapping>,
+    /// Index of the interface in each slot of the map `INTERFACES` that this program was told.
+    interfaces: HashMap<u32, u32>,
 }
 
 /// The values of the maps as aya wants them.
@@ -64,84 +73,154 @@ pub struct Xdp {
 #[derive(Clone, Copy)]
 struct MapValue<T>(T);
 
-// SAFETY: both are `repr(C)`, without padding, and any bits are valid in them.
-unsafe impl Pod for MapValue<Policy> {}
-// SAFETY: as above.
+// SAFETY: it is `repr(C)`, without padding, and any bits are valid in it.
 unsafe impl Pod for MapValue<Interface> {}
 
-impl Xdp {
-    /// Loads `object` and attaches it. Some interface must take it.
-    pub(super) fn start(object: &[u8], settings: &Settings) -> Result<Self> {
-        let mut xdp = Self::load(object, settings)?;
-        for name in &settings.interfaces {
-            let attachment = xdp.attach(name, settings.mode);
-            match &attachment.problem {
-                None => info!(
-                    interface = name,
-                    mode = attachment.mode.name(),
-                    "XDP attached"
-                ),
-                Some(problem) => warn!(interface = name, problem, "XDP not attached"),
-            }
-            xdp.attachments.push(attachment);
-        }
-        if xdp.attachments.iter().all(|one| one.mode == Mode::Off) {
-            let problems: Vec<&str> = xdp
-                .attachments
-                .iter()
-                .filter_map(|one| one.problem.as_deref())
-                .collect();
-            bail!("{}", problems.join("; "));
-        }
-        Ok(xdp)
-    }
+/// Where the maps are.
+enum Place<'a> {
+    /// They go with the process.
+    Memory,
+    /// New ones, pinned in an empty directory.
+    New(&'a Path),
+    /// Those of an earlier daemon.
+    Adopted(&'a Set),
+}
 
-    /// Loads `object` without attaching it.
+impl Xdp {
+    /// Loads `object` without attaching it. It answers for ever.
     ///
     /// # Errors
     /// The kernel does not permit it, or its verifier does not accept the program.
     pub fn load(object: &[u8], settings: &Settings) -> Result<Self> {
-        let pages = u64::from(settings.max_names) * OCTETS_PER_NAME
-            / u64::from(dns_common::blob::MAX_OCTETS)
-            + 64;
-        let pages = u32::try_from(pages).context("xdp.max_names is too large")?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Btf::from_sys_fs().ok().as_ref())
+        let xdp = Self::open(object, settings, &Place::Memory)?;
+        xdp.policy.store(LEASE_WORD, u64::MAX);
+        Ok(xdp)
+    }
+
+    /// Loads `object` with maps that are pinned in an empty directory, or in none.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(super) fn load_silent(
+        object: &[u8],
+        settings: &Settings,
+        directory: Option<&Path>,
+    ) -> Result<Self> {
+        let place = directory.map_or(Place::Memory, Place::New);
+        let mut xdp = Self::open(object, settings, &place)?;
+        if let Some(directory) = directory {
+            xdp.program()?.pin(directory.join(pins::PROGRAM))?;
+        }
+        Ok(xdp)
+    }
+
+    /// Loads `object` with the maps that an earlier daemon has left, answers included. The seed is
+    /// theirs, and not that of `settings`.
+    ///
+    /// # Errors
+    /// As [`Self::load`], or the maps do not fit or hold what is no answer.
+    pub(super) fn adopt(object: &[u8], settings: &Settings, set: &Set) -> Result<Self> {
+        let pages = pages(settings)?;
+        for (map, room) in [("INDEX", settings.max_names), ("BLOBS", pages)] {
+            let found = set.room(map)?;
+            ensure!(found == room, "{map} has room for {found} and not {room}");
+        }
+        let mut xdp = Self::open(object, settings, &Place::Adopted(set))?;
+        let next = set.directory.join(pins::NEXT_PROGRAM);
+        pins::remove(&next);
+        xdp.program()?.pin(next)?;
+        Ok(xdp)
+    }
+
+    fn open(object: &[u8], settings: &Settings, place: &Place<'_>) -> Result<Self> {
+        let pages = pages(settings)?;
+        let btf = Btf::from_sys_fs().ok();
+        let pinned = match place {
+            Place::Adopted(set) => set.maps(),
+            Place::Memory | Place::New(_) => Vec::new(),
+        };
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(btf.as_ref())
             .map_max_entries("INDEX", settings.max_names)
-            .map_max_entries("BLOBS", pages)
-            .load(object)
-            .context("loading the maps")?;
-        let program = program(&mut ebpf)?;
-        program
+            .map_max_entries("BLOBS", pages);
+        if let Place::Adopted(set) = place {
+            for name in &pinned {
+                loader.map_pin_path(name, set.directory.join(name));
+            }
+        }
+        let mut ebpf = loader.load(object).context("loading the maps")?;
+        if let Place::New(directory) = place {
+            // A BPF file system has no names with a dot; such maps hold constants of the program.
+            for (name, map) in ebpf.maps().filter(|(name, _)| !name.contains('.')) {
+                map.pin(directory.join(name))
+                    .with_context(|| format!("pinning the BPF map {name}"))?;
+            }
+        }
+        program(&mut ebpf, PROGRAM)?
             .load()
             .map_err(|error| anyhow!("loading the program: {}", brief(&error)))?;
+        let policy = Mapping::new(array(&ebpf, "POLICY")?, POLICY_WORDS)
+            .context("mapping the BPF map POLICY")?;
+        let is_adopted = matches!(place, Place::Adopted(_));
+        let seed = match is_adopted {
+            true => policy.load(SEED_WORD),
+            false => settings.seed,
+        };
+        let inherited = match is_adopted {
+            true => entries(&ebpf).context("reading the BPF map INDEX")?,
+            false => Vec::new(),
+        };
         let index = take_hash_map(&mut ebpf, "INDEX")?;
-        let publisher = Publisher::new(
+        let mut publisher = Publisher::new(
             index,
             array(&ebpf, "BLOBS")?,
             pages,
             array(&ebpf, "ZONES")?,
-            settings.seed,
+            seed,
             settings.max_names as usize,
         )
         .context("mapping the BPF arrays")?;
+        if is_adopted {
+            publisher.adopt(&inherited).context("reading the maps")?;
+        }
         let mut xdp = Self {
             ebpf,
             publisher,
-            attachments: Vec::new(),
+            policy: Arc::new(policy),
+            interfaces: HashMap::new(),
         };
-        xdp.set_policy(&policy(settings))?;
+        xdp.set_policy(settings);
         Ok(xdp)
     }
 
-    fn set_policy(&mut self, policy: &Policy) -> Result<()> {
-        let map = self
-            .ebpf
-            .map_mut("POLICY")
-            .context("the object has no map POLICY")?;
-        Array::<_, MapValue<Policy>>::try_from(map)?
-            .set(0, MapValue(*policy), 0)
-            .context("writing the BPF map POLICY")
+    /// Tells the program whom to answer and how, all but the seed, which it has for life, and the
+    /// lease.
+    pub(super) fn set_policy(&mut self, settings: &Settings) {
+        let policy = Policy {
+            seed: self.publisher.seed(),
+            ..policy(settings)
+        };
+        // SAFETY: `Policy` is `repr(C)`, without padding, and made of whole words.
+        let words: [u64; POLICY_WORDS] = unsafe { std::mem::transmute(policy) };
+        for (at, word) in words.into_iter().enumerate() {
+            if at != LEASE_WORD {
+                self.policy.store(at, word);
+            }
+        }
+    }
+
+    /// Where the kernel reads the lease.
+    pub(super) const fn policy(&self) -> &Arc<Mapping> {
+        &self.policy
+    }
+
+    /// The kernel's clock.
+    pub(super) fn clock(&mut self) -> Result<Clock> {
+        let program = program(&mut self.ebpf, CLOCK)?;
+        program.load().context("loading the clock")?;
+        let program = program.fd()?.as_fd().try_clone_to_owned()?;
+        Clock::new(program).context("reading the kernel's clock")
     }
 
     /// Tells the program of an interface.
@@ -155,47 +234,30 @@ impl Xdp {
             .context("the object has no map INTERFACES")?;
         let mut slots = Array::<_, MapValue<Interface>>::try_from(map)?;
         let slot = interface.index % INTERFACE_SLOTS;
-        let before = slots
-            .get(&slot, 0)
-            .context("reading the BPF map INTERFACES")?
-            .0;
-        if before.index != 0 && before.index != interface.index {
-            bail!(
-                "interfaces {} and {} share a slot",
-                before.index,
-                interface.index
-            );
+        if let Some(&before) = self.interfaces.get(&slot)
+            && before != interface.index
+            && interface_exists(before)
+        {
+            bail!("interfaces {before} and {} share a slot", interface.index);
         }
         slots
             .set(slot, MapValue(interface), 0)
-            .context("writing the BPF map INTERFACES")
+            .context("writing the BPF map INTERFACES")?;
+        self.interfaces.insert(slot, interface.index);
+        Ok(())
     }
 
-    fn attach(&mut self, name: &str, mode: Mode) -> Attachment {
-        let result = attach::describe(name)
-            .and_then(|interface| self.set_interface(interface))
-            .and_then(|()| attach::attach(program(&mut self.ebpf)?, name, mode));
-        let interface = name.to_owned();
-        match result {
-            Ok((_, mode)) => Attachment {
-                interface,
-                mode,
-                problem: None,
-            },
-            Err(error) => Attachment {
-                interface,
-                mode: Mode::Off,
-                problem: Some(reason::explain(&error)),
-            },
-        }
-    }
-
-    /// The program, to run it by `BPF_PROG_TEST_RUN`.
+    /// The program, to attach it or to run it by `BPF_PROG_TEST_RUN`.
     ///
     /// # Errors
     /// The object has no such program.
     pub fn program(&mut self) -> Result<&mut XdpProgram> {
-        program(&mut self.ebpf)
+        program(&mut self.ebpf, PROGRAM)
+    }
+
+    /// The key of the owner hash.
+    pub(super) fn seed(&self) -> u64 {
+        self.publisher.seed()
     }
 
     /// Brings the maps to `snapshot`.
@@ -235,16 +297,20 @@ impl Xdp {
     pub(super) fn occupancy(&self) -> Occupancy {
         self.publisher.occupancy()
     }
-
-    pub(super) fn attachments(&self) -> &[Attachment] {
-        &self.attachments
-    }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut XdpProgram> {
+/// Pages that the names need.
+fn pages(settings: &Settings) -> Result<u32> {
+    let pages = u64::from(settings.max_names) * OCTETS_PER_NAME
+        / u64::from(dns_common::blob::MAX_OCTETS)
+        + 64;
+    u32::try_from(pages).context("xdp.max_names is too large")
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut XdpProgram> {
     let program = ebpf
-        .program_mut(PROGRAM)
-        .context("the object has no XDP program")?;
+        .program_mut(name)
+        .with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 
@@ -253,6 +319,20 @@ fn take_hash_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
         Some(Map::HashMap(data)) => Ok(data),
         _ => bail!("the object has no hash map {name}"),
     }
+}
+
+/// What an earlier daemon has left in the index.
+fn entries(ebpf: &Ebpf) -> Result<Vec<(u64, u64)>> {
+    let map = ebpf.map("INDEX").context("the object has no map INDEX")?;
+    let index = BpfHashMap::<_, u64, u64>::try_from(map)?;
+    Ok(index.iter().collect::<Result<_, _>>()?)
+}
+
+/// Whether an interface of this index is in the network namespace of the process.
+fn interface_exists(index: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the size that a name may have.
+    !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
 }
 
 fn array<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
@@ -275,7 +355,6 @@ fn brief(error: &aya::programs::ProgramError) -> String {
 fn policy(settings: &Settings) -> Policy {
     let mut policy = Policy {
         seed: settings.seed,
-        answer_until: u64::MAX,
         max_udp: u32::from(settings.max_udp_octets),
         port: u32::from(settings.port),
         flags: if settings.sets_truncate_bit {

@@ -25,6 +25,10 @@
 //! and the name is the one asked: no answer is torn and none is another's. `tests/publication.rs`
 //! tries it with ten thousand changes a second.
 //!
+//! What an earlier daemon has left in the maps ([`Publisher::inherited`]) is shown like the nodes of
+//! a snapshot, and goes by the same rules. The place of a blob that a snapshot has too, octet for
+//! octet, is shared by both, and so the index need not change where the answer does not.
+//!
 //! # More than one name
 //!
 //! A change of many names is not one step for the kernel: for some milliseconds some names are
@@ -42,14 +46,15 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
-use dns_common::blob;
+use dns_common::blob::{self, Head};
 use tracing::warn;
 
-use super::arena::{Arena, ArenaEncoder};
+use super::arena::{Arena, ArenaEncoder, name_in};
 use super::index::{Index, Refused};
 use super::mapping::Mapping;
 use crate::zones::blob::Blob;
-use crate::zones::{Encoder, Node, Snapshot, ZoneIndex};
+use crate::zones::hash::owner_hash;
+use crate::zones::{Encoder, Name, Node, Snapshot, ZoneIndex};
 
 /// Where a blob has its flags.
 const FLAGS_AT: usize = 3;
@@ -89,6 +94,8 @@ pub(super) struct Publisher {
     held: Vec<(Arc<Snapshot>, Vec<Blob>)>,
     /// The SOA of each zone that may deny.
     denials: Vec<Option<Blob>>,
+    /// What an earlier daemon has left in the index, by hash, until a snapshot says otherwise.
+    inherited: HashMap<u64, Blob>,
     names: usize,
     updates: u64,
 }
@@ -137,9 +144,94 @@ impl Publisher {
             stuck: HashSet::new(),
             held: Vec::new(),
             denials: (0..blob::MAX_ZONES).map(|_| None).collect(),
+            inherited: HashMap::new(),
             names: 0,
             updates: 0,
         })
+    }
+
+    /// The key of the owner hash.
+    pub(super) fn seed(&self) -> u64 {
+        self.shown.seed()
+    }
+
+    /// Takes over what an earlier daemon has left in the maps: the `entries` of the index, and the
+    /// denials. They answer until a snapshot says otherwise.
+    ///
+    /// # Errors
+    /// The maps hold something that no daemon leaves there.
+    pub(super) fn adopt(&mut self, entries: &[(u64, u64)]) -> io::Result<()> {
+        let denials: Vec<(usize, u64)> = (0..self.denials.len())
+            .map(|zone| (zone, self.zones.load(zone)))
+            .filter(|(_, place)| *place != 0)
+            .collect();
+        let names = entries.iter().map(|&(hash, place)| (Some(hash), place));
+        let places: Vec<_> = names
+            .chain(denials.iter().map(|&(_, place)| (None, place)))
+            .collect();
+        let seed = self.seed();
+        let mut blobs = self.arena.inherit(&places, seed)?.into_iter();
+        for (&(hash, _), blob) in entries.iter().zip(&mut blobs) {
+            if name_in(&blob).is_none_or(|name| owner_hash(seed, name) != hash) {
+                return Err(io::Error::other("a name is not where its hash says"));
+            }
+            self.inherited.insert(hash, blob);
+        }
+        for ((zone, _), blob) in denials.into_iter().zip(blobs) {
+            if let Some(slot) = self.denials.get_mut(zone) {
+                *slot = Some(blob);
+            }
+        }
+        self.names = self.inherited.len();
+        Ok(())
+    }
+
+    /// Takes out what an earlier daemon has published and this snapshot does not have. Names of a
+    /// zone that is not complete stay: their answers are the best that are known.
+    fn settle(&mut self, snapshot: &Snapshot, step: &mut Step) {
+        if self.inherited.is_empty() {
+            return;
+        }
+        if !self.has_zones_of(snapshot) {
+            self.withdraw_denials(step);
+        }
+        let gone = self.inherited.iter().filter(|(hash, blob)| {
+            let zone = head(blob).zone();
+            let is_open = || {
+                let name = Name::from_wire(name_in(blob)?).ok()?;
+                let (index, one) = snapshot.enclosing_zone(&name)?;
+                Some(index.0 == zone && !one.complete)
+            };
+            snapshot.all(**hash).next().is_none() && is_open() != Some(true)
+        });
+        let gone: Vec<u64> = gone.map(|(hash, _)| *hash).collect();
+        for hash in gone {
+            self.bring(hash, snapshot, step);
+        }
+    }
+
+    /// Whether the zones that may deny are those that the snapshot numbers likewise: blobs refer
+    /// to them by number.
+    fn has_zones_of(&self, snapshot: &Snapshot) -> bool {
+        let mut denials = (0u8..).zip(&self.denials);
+        denials.all(|(number, denial)| {
+            let is_same = || {
+                let apex = snapshot.zone(ZoneIndex(number))?.apex.wire();
+                let blob = self.inherited.get(&owner_hash(self.seed(), apex))?;
+                Some(name_in(blob)? == apex && head(blob).zone() == number)
+            };
+            denial.is_none() || is_same() == Some(true)
+        })
+    }
+
+    /// Lets the kernel deny nothing at all.
+    fn withdraw_denials(&mut self, step: &mut Step) {
+        for (zone, denial) in self.denials.iter_mut().enumerate() {
+            if let Some(denial) = denial.take() {
+                self.zones.store(zone, 0);
+                step.retired.push(denial);
+            }
+        }
     }
 
     /// Encodes nodes where this publisher needs not copy them from.
@@ -169,6 +261,7 @@ impl Publisher {
         let mut step = Step::default();
         // Blobs were written by plain stores; what follows makes them known.
         fence(Ordering::Release);
+        self.settle(snapshot, &mut step);
         self.retry(Absent::Refused, snapshot, &mut step);
         let mut last = None;
         snapshot.differences(&before, |hash, _, _| {
@@ -212,7 +305,9 @@ impl Publisher {
     /// Whether the index has an entry for a hash, before this step.
     fn is_there(&self, hash: u64) -> bool {
         let is_shown = self.shown.all(hash).next().is_some();
-        is_shown && !self.absent.contains_key(&hash) || self.stuck.contains(&hash)
+        is_shown && !self.absent.contains_key(&hash)
+            || self.stuck.contains(&hash)
+            || self.inherited.contains_key(&hash)
     }
 
     fn retry(&mut self, reason: Absent, snapshot: &Snapshot, step: &mut Step) {
@@ -233,6 +328,7 @@ impl Publisher {
         let was_there = self.is_there(hash);
         self.absent.remove(&hash);
         self.stuck.remove(&hash);
+        let inherited = self.inherited.remove(&hash);
         let mut nodes = snapshot.all(hash);
         let first = nodes.next();
         match nodes.count() {
@@ -249,6 +345,13 @@ impl Publisher {
                 Err(Absent::Full)
             }
         });
+        let led_to = inherited.as_ref().and_then(|one| one.place_in(&self.arena));
+        step.retired.extend(inherited);
+        if let (Some(before), Some(Ok(place))) = (led_to, place)
+            && before == place
+        {
+            return;
+        }
         self.updates += 1;
         match place {
             Some(Ok(place)) => {
@@ -361,4 +464,10 @@ impl Publisher {
             *shown = fresh;
         }
     }
+}
+
+/// The head of a blob.
+fn head(blob: &Blob) -> Head {
+    let octets = blob.first_chunk().copied();
+    Head::from_bits(u64::from_le_bytes(octets.unwrap_or_default()))
 }

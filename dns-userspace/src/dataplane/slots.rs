@@ -1,5 +1,7 @@
 //! Where blobs live: pages of one BPF array, each cut into slots of one size.
 
+use std::collections::BTreeMap;
+
 use dns_common::blob;
 
 /// Slot sizes in units of [`blob::SLOT_OCTETS`]: half the waste of powers of two.
@@ -14,6 +16,9 @@ pub(super) struct Slots {
     /// Pages in use; those behind have never been cut.
     cut: u32,
     free: [Vec<u32>; CLASSES.len()],
+    /// Pages before `cut` that nobody has cut: between those that were in use when the slots were
+    /// taken over.
+    spare: Vec<u32>,
     /// Given back since the last grace period.
     waiting: Waiting,
 }
@@ -25,6 +30,7 @@ impl Slots {
             pages,
             cut: 1,
             free: Default::default(),
+            spare: Vec::new(),
             waiting: Waiting::default(),
         }
     }
@@ -44,15 +50,50 @@ impl Slots {
     }
 
     fn cut_page(&mut self, class: usize) -> Option<()> {
-        if self.cut >= self.pages {
-            return None;
-        }
-        let first = self.cut * UNITS_PER_PAGE;
-        self.cut += 1;
+        let page = match self.spare.pop() {
+            Some(page) => page,
+            None if self.cut < self.pages => {
+                self.cut += 1;
+                self.cut - 1
+            }
+            None => return None,
+        };
+        let first = page * UNITS_PER_PAGE;
         let size = *CLASSES.get(class)?;
         let free = self.free.get_mut(class)?;
         for slot in (0..UNITS_PER_PAGE / size).rev() {
             free.push(first + slot * size);
+        }
+        Some(())
+    }
+
+    /// Marks slots as in use, of which an earlier process has taken each for so many octets: all
+    /// there are, before any other is taken. `None` if these are no slots.
+    pub(super) fn occupy(&mut self, used: impl Iterator<Item = (u32, usize)>) -> Option<()> {
+        // By page: the class of its slots, and a bit for each unit at which one in use starts.
+        let mut pages: BTreeMap<u32, (usize, u64)> = BTreeMap::new();
+        for (place, octets) in used {
+            let class = Self::class(octets)?;
+            let size = *CLASSES.get(class)?;
+            let (page, unit) = (place / UNITS_PER_PAGE, place % UNITS_PER_PAGE);
+            let (of_page, taken) = pages.entry(page).or_insert((class, 0));
+            let is_slot = unit % size == 0 && unit + size <= UNITS_PER_PAGE;
+            let bit = 1 << unit;
+            if page == 0 || page >= self.pages || *of_page != class || !is_slot || *taken & bit != 0
+            {
+                return None;
+            }
+            *taken |= bit;
+        }
+        for (page, (class, taken)) in pages {
+            self.spare.extend(self.cut..page);
+            self.cut = page + 1;
+            let size = *CLASSES.get(class)?;
+            let units = (0..UNITS_PER_PAGE / size).map(|slot| slot * size);
+            let free = units.filter(|unit| taken & 1 << unit == 0);
+            let first = page * UNITS_PER_PAGE;
+            let slots = self.free.get_mut(class)?;
+            slots.extend(free.map(|unit| first + unit));
         }
         Some(())
     }
@@ -126,6 +167,56 @@ mod tests {
             }
         }
         assert!(taken > 500, "{taken}");
+    }
+
+    #[test]
+    fn slots_that_were_in_use_are_not_handed_out() {
+        let mut before = Slots::new(200);
+        let mut kept = Vec::new();
+        for (number, octets) in (1..=4096).step_by(97).cycle().take(300).enumerate() {
+            let Some(reference) = before.take(octets) else {
+                continue;
+            };
+            // Most are given back, so that whole pages are free again.
+            if number % 5 == 0 && octets < 2048 {
+                kept.push((reference, octets));
+            }
+        }
+        assert!(kept.len() > 20);
+        let mut after = Slots::new(200);
+        after.occupy(kept.iter().copied()).unwrap();
+        let mut used = HashMap::new();
+        for (reference, octets) in kept {
+            for unit in reference..reference + octets.div_ceil(64) as u32 {
+                assert_eq!(used.insert(unit, reference), None);
+            }
+        }
+        let mut taken = 0;
+        for octets in [4096, 2048, 640, 64] {
+            while let Some(reference) = after.take(octets) {
+                taken += 1;
+                assert!(reference >= 64);
+                for unit in reference..reference + octets.div_ceil(64) as u32 {
+                    assert_eq!(used.insert(unit, reference), None, "{octets}");
+                }
+            }
+        }
+        assert!(taken > 10, "{taken}");
+    }
+
+    #[test]
+    fn what_is_no_slot_is_refused() {
+        for used in [
+            vec![(0, 64)],
+            vec![(64 * 40, 64)],
+            vec![(64, 64), (64, 64)],
+            vec![(64, 64), (66, 128)],
+            vec![(65, 128)],
+            vec![(64 + 63, 128)],
+        ] {
+            let mut slots = Slots::new(40);
+            assert_eq!(slots.occupy(used.iter().copied()), None, "{used:?}");
+        }
     }
 
     #[test]
