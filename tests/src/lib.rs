@@ -19,6 +19,7 @@ pub mod network;
 pub mod octets;
 pub mod oracle;
 pub mod packets;
+pub mod peer;
 pub mod pins;
 pub mod port;
 pub mod requirements;

@@ -1,6 +1,7 @@
 //! A server in the test's own process, on loopback, with zones that the test writes down.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -11,6 +12,7 @@ use dns_userspace::{
     answers::{Transport, encode::BlobEncoder},
     forwarder::{self, Forwarder},
     server::{self, FastPath, FinishedAnswers, Server, Settings, TcpLimits, Totals},
+    transfer::{Access, Responder, Versions},
     zones::{Editor, Name, Rdata, Rrset, Soa, Zone, snapshot::Served as Snapshots},
 };
 use tokio::runtime::Runtime;
@@ -215,6 +217,14 @@ impl Served {
     /// As [`wire::ask`].
     pub fn query(&self, name: &str, rtype: &str) -> Result<Reply> {
         wire::ask(self.address(), &wire::Query::new(7, name, rtype)?)
+    }
+
+    /// Has zones transferred by these rules.
+    pub fn transfer(&self, access: Access, versions: &Arc<Versions>) {
+        let responder = Responder::new(access, Arc::clone(versions), HashMap::new());
+        if let Some(server) = &self.server {
+            server.set_transfers(Some(Arc::new(responder)));
+        }
     }
 
     /// Commits what the editor was given, and serves it.

@@ -1,0 +1,284 @@
+//! What must not be had by who must not have it: RFC 5936 and RFC 8945 by section, and clients that
+//! hold on to what they asked for.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use dns_userspace::{
+    config::Secret,
+    transfer::{Access, Algorithm, Allowed, Key, Prefix, Versions},
+    zones::{Name, Rdata, Rrset, Rtype},
+};
+use tests::{
+    needs_tool,
+    peer::{KEY, SECRET},
+    served::{Plan, Served},
+};
+
+/// How long anything that must happen may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Scene {
+    served: Served,
+    versions: Arc<Versions>,
+    folder: PathBuf,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::from_text(text).unwrap()
+}
+
+fn key(name_of_key: &str, algorithm: Algorithm) -> Key {
+    Key::new(
+        name(name_of_key),
+        algorithm,
+        &Secret::new(SECRET.to_owned()),
+    )
+    .unwrap()
+}
+
+fn by(prefix: Option<&str>, key: Option<&str>) -> Allowed {
+    Allowed {
+        prefix: prefix.map(|text| text.parse::<Prefix>().unwrap()),
+        key: key.map(name),
+    }
+}
+
+/// A server of one zone with this many names, whose writes to a client may take a second.
+fn scene(names: u32, allow: Vec<Allowed>) -> Scene {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = format!("mesos-xdns-abuse-{}-{number}", std::process::id());
+    let folder = env::temp_dir().join(folder);
+    let mut plan = Plan::mesos(&["web.marathon.mesos A 10.0.0.1", "ns1.mesos A 10.0.0.53"]);
+    plan.settings.tcp.write = Duration::from_secs(1);
+    let mut served = plan.start().unwrap();
+    let content = (0..names).map(|number| {
+        let data = vec![Rdata::Txt(vec![vec![b'x'; 200]])];
+        let owner = name(&format!("task-{number}-s1.marathon.mesos"));
+        (owner, Rrset::new(Rtype::TXT, 60, data))
+    });
+    if names > 0 {
+        served
+            .editor
+            .replace(&name("mesos"), content.collect())
+            .unwrap();
+        served.publish();
+    }
+    let versions = Arc::new(Versions::open(&folder, 1000));
+    let keys = [
+        key(KEY, Algorithm::Sha256),
+        key("other.key", Algorithm::Sha512),
+    ];
+    let access = Access {
+        keys: keys.into_iter().collect(),
+        allow,
+        max_transfers: 4,
+        timeout: Duration::from_secs(60),
+    };
+    served.transfer(access, &versions);
+    Scene {
+        served,
+        versions,
+        folder,
+    }
+}
+
+impl Scene {
+    fn address(&self) -> SocketAddr {
+        self.served.address()
+    }
+
+    /// What dig prints to a question.
+    fn dig(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("dig");
+        let port = self.address().port().to_string();
+        command.args(["-r", "@127.0.0.1", "-p", &port, "+time=5", "+tries=1"]);
+        let output = command.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn count(&self, kind: &str) -> u64 {
+        let totals = self.versions.counters().totals();
+        totals.iter().find(|(name, _)| *name == kind).unwrap().1
+    }
+
+    fn is_answering(&self) -> bool {
+        let response = self.served.dig().ask("mesos", "SOA").unwrap();
+        response.status == "NOERROR"
+    }
+}
+
+fn signed_by(key: &str) -> String {
+    format!("hmac-sha256:{key}:{SECRET}")
+}
+
+#[test]
+fn rfc5936_5_transfers_are_refused_but_to_whom_they_are_allowed() {
+    needs_tool!("dig");
+    let own = signed_by(KEY);
+    let other = format!("hmac-sha512:other.key:{SECRET}");
+    let asked = |scene: &Scene, arguments: &[&str]| {
+        let text = scene.dig(&[arguments, &["mesos", "AXFR"]].concat());
+        (text.contains("XFR size: 5 records"), text)
+    };
+    for (allow, nobody, mine, others) in [
+        (vec![], false, false, false),
+        (vec![by(Some("127.0.0.1"), None)], true, true, true),
+        (vec![by(Some("192.0.2.0/24"), None)], false, false, false),
+        (vec![by(None, Some(KEY))], false, true, false),
+        (vec![by(Some("127.0.0.0/8"), Some(KEY))], false, true, false),
+        (vec![by(Some("192.0.2.1"), Some(KEY))], false, false, false),
+        (
+            vec![by(Some("192.0.2.1"), None), by(None, Some("other.key"))],
+            false,
+            false,
+            true,
+        ),
+    ] {
+        let described = format!("{allow:?}");
+        let scene = scene(0, allow);
+        for (arguments, expected) in [
+            (&[][..], nobody),
+            (&["-y", &own], mine),
+            (&["-y", &other], others),
+        ] {
+            let (had, text) = asked(&scene, arguments);
+            assert_eq!(had, expected, "{described} {arguments:?}\n{text}");
+        }
+        let refused = [nobody, mine, others].iter().filter(|had| !**had).count();
+        assert_eq!(scene.count("refused"), refused as u64, "{described}");
+        assert!(scene.is_answering());
+    }
+}
+
+/// The code that a server not authoritative for the zone gives: RFC 5936, section 2.2.1.
+#[test]
+fn rfc5936_2_2_1_another_zone_is_notauth() {
+    needs_tool!("dig");
+    let scene = scene(0, vec![by(Some("127.0.0.1"), None)]);
+    for zone in ["example.org", "marathon.mesos", "."] {
+        let text = scene.dig(&["+noall", "+comments", "-t", "IXFR=1", "-q", zone]);
+        assert!(
+            text.contains("status: NOTAUTH") || text.contains("Transfer failed"),
+            "{text}"
+        );
+    }
+    // AXFR is for TCP (section 4.2); an IXFR that does not fit there is the SOA (RFC 1995, section 2).
+    let text = scene.dig(&["+notcp", "+ignore", "mesos", "IXFR=1"]);
+    assert!(text.contains("SOA"), "{text}");
+}
+
+#[test]
+fn rfc8945_5_2_signatures_that_do_not_hold_say_why() {
+    needs_tool!("dig");
+    let scene = scene(0, vec![by(Some("127.0.0.1"), None)]);
+    let bad = format!("hmac-sha256:{KEY}:{}", SECRET.replace('d', "e"));
+    let other_algorithm = format!("hmac-sha512:{KEY}:{SECRET}");
+    for (signature, error) in [
+        (signed_by("unknown.key"), "BADKEY"),
+        (other_algorithm, "BADKEY"),
+        (bad, "BADSIG"),
+    ] {
+        for (rtype, transport) in [("SOA", "+notcp"), ("SOA", "+tcp"), ("AXFR", "+tcp")] {
+            let text = scene.dig(&["-y", &signature, transport, "mesos", rtype]);
+            assert!(
+                text.contains(error),
+                "{signature} {rtype} {transport}\n{text}"
+            );
+            assert!(!text.contains("XFR size"), "{text}");
+        }
+    }
+    assert_eq!(scene.count("tsig_errors"), 9);
+    // What holds is answered and signed, whatever is asked; dig checks it.
+    for (name, rtype) in [
+        ("mesos", "SOA"),
+        ("web.marathon.mesos", "A"),
+        ("nope.mesos", "A"),
+    ] {
+        let text = scene.dig(&["-y", &signed_by(KEY), name, rtype]);
+        assert!(
+            text.contains("hmac-sha256. ") && !text.contains("Couldn't verify"),
+            "{text}"
+        );
+        assert!(text.contains("NOERROR 0"), "{text}");
+    }
+}
+
+fn resident_octets() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// Asks for the zone and reads no more than what comes first.
+fn ask_and_stall(server: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(server).unwrap();
+    let message = b"\0\x17\x12\x34\0\0\0\x01\0\0\0\0\0\0\x05mesos\0\0\xfc\0\x01";
+    stream.write_all(message).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut first = [0; 2];
+    stream.read_exact(&mut first).unwrap();
+    stream
+}
+
+#[test]
+fn readers_that_stall_hold_neither_memory_nor_the_server() {
+    needs_tool!("dig");
+    // About 23 MB in a transfer, more than the kernel takes for a connection.
+    let scene = scene(100_000, vec![by(Some("127.0.0.1"), None)]);
+    let before = resident_octets();
+    let mut stalled: Vec<TcpStream> = (0..4).map(|_| ask_and_stall(scene.address())).collect();
+    // A fifth is one too many, and is told so at once.
+    let mut refused = ask_and_stall(scene.address());
+    let mut header = [0; 4];
+    refused.read_exact(&mut header).unwrap();
+    assert_eq!(header[3] & 0xf, 2, "{header:?}");
+    // Others are answered meanwhile.
+    for _ in 0..20 {
+        assert!(scene.is_answering());
+    }
+    let grown = resident_octets().saturating_sub(before);
+    // 32 messages of 16 KiB for each of four, and what the kernel takes.
+    assert!(grown < 16 << 20, "{grown} octets more");
+    // Who does not read for a second is cut off, and gives its place to another.
+    let deadline = Instant::now() + LIMIT;
+    while scene.count("broken_off") < 4 {
+        assert!(Instant::now() < deadline, "{:?}", scene.versions.counters());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let text = scene.dig(&["+noall", "+answer", "+stats", "mesos", "AXFR"]);
+    assert!(
+        text.contains("XFR size: 100003 records"),
+        "{}",
+        text.lines().last().unwrap()
+    );
+    for stream in &mut stalled {
+        // What was sent before is there; the end is not.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.len() < 20_000_000, "{} octets", rest.len());
+    }
+}
