@@ -165,7 +165,7 @@ pub fn nsd(host: &Netns, address: &'static str, zones: &[Zone<'_>]) -> Result<Pe
     write_zones(&folder, zones)?;
     let at = folder.display();
     let mut text = format!(
-        "server:\n  ip-address: {address}\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{at}\"\n  \
+        "server:\n  ip-address: {address}\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{at}\"\n  database: \"\"\n  \
          pidfile: \"{at}/nsd.pid\"\n  xfrdfile: \"{at}/xfrd\"\n  xfrdir: \"{at}\"\n  \
          zonelistfile: \"{at}/zones\"\n  server-count: 1\n  verbosity: 2\n  \
          xfrd-reload-timeout: 0\n\

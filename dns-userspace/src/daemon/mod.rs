@@ -168,7 +168,6 @@ impl Daemon {
         )?;
         let served = &pipeline.outlet().served;
         let secondaries = transfers.keep(&setup, served);
-        transfers.notify(&setup, served);
         let answering = Answering::new(&setup, cluster.as_ref(), &transfers)?;
         let pipeline = Arc::new(Mutex::new(pipeline));
         let account = Account {
@@ -314,6 +313,9 @@ impl Daemon {
         }
         open.http = http.map(|one| HttpServer::start(one, Arc::clone(&self.account)));
         *lock(&self.account.sockets) = open;
+        // Who is told comes at once.
+        let served = &self.account.outlet.served;
+        self.transfers.notify(&self.setup, served);
         self.serve_rest(rest)?;
         self.is_listening = true;
         Ok(())

@@ -121,7 +121,7 @@ impl Daemon {
         account.config.store(Arc::new(plan.setup.config.clone()));
         let transfers_the_same = self.setup.transfers_as(&plan.setup);
         self.setup = plan.setup;
-        if !transfers_the_same {
+        if !transfers_the_same && self.is_listening {
             self.transfers.notify(&self.setup, &account.outlet.served);
         }
         if let Some(answering) = plan.answering {
