@@ -397,3 +397,71 @@ fn a_static_zone_renames_without_bind() {
         assert_eq!(ask("bar.fabrikam.com", "A").status, "NXDOMAIN");
     }
 }
+
+/// Asks again and again until there is what is waited for.
+fn until(ask: impl Fn() -> Option<()>) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while ask().is_none() {
+        assert!(Instant::now() < deadline, "it does not come");
+        // What is asked offers nothing to wait on.
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// BIND holds the zone, and answers on without anybody.
+#[test]
+fn a_secondary_server_answers_by_itself() {
+    needs_root!();
+    needs_tool!("dig", "ip", "named", "nsenter", "unshare");
+    needs_daemon!();
+    let mut network = Network::new().unwrap();
+    let master_host = network.host("master", MASTER).unwrap();
+    let our_host = network.host("mesos-xdns", "192.0.2.1").unwrap();
+    let bind_host = network.host("bind", BIND).unwrap();
+    let _master = start_master(&master_host);
+    let _bind = bind(&bind_host, shown("Secondary servers: BIND")).unwrap();
+    let ours = shown("Secondary servers: mesos-xdns");
+    let mut daemon = daemon::start(&our_host, &ours.at(CONFIGURATION).unwrap()).unwrap();
+    let ask = |name: &str, rtype: &str| Dig::at(BIND).from(network.client()).ask(name, rtype);
+    until(|| {
+        let web = ask("web.marathon.mesos", "A").ok()?;
+        (web.has_flag("aa") && sorted(&web, "A") == ["10.0.0.1", "10.0.0.2"]).then_some(())
+    });
+
+    daemon.stop().unwrap();
+    assert_eq!(ask("leader.mesos", "A").unwrap().data("A"), [MASTER]);
+    assert_eq!(ask("nope.mesos", "A").unwrap().status, "NXDOMAIN");
+}
+
+/// The other nodes of a fleet answer from what one of them learns.
+#[test]
+fn a_fleet_follows_one_of_its_nodes() {
+    needs_root!();
+    needs_tool!("dig", "ip", "nsenter", "unshare");
+    needs_daemon!();
+    let mut network = Network::new().unwrap();
+    let master_host = network.host("master", MASTER).unwrap();
+    let our_host = network.host("mesos-xdns", "192.0.2.1").unwrap();
+    let other_host = network.host("node", BIND).unwrap();
+    let _master = start_master(&master_host);
+    let other = shown("A fleet: every other node");
+    let _other = daemon::start(&other_host, &other.at(CONFIGURATION).unwrap()).unwrap();
+    let ask = |name: &str, rtype: &str| {
+        let dig = Dig::at(BIND).from(network.client());
+        dig.ask(name, rtype).unwrap()
+    };
+    // Before there is anything to answer from.
+    assert_eq!(ask("web.marathon.mesos", "A").status, "SERVFAIL");
+    let ours = shown("Secondary servers: mesos-xdns");
+    let mut first = daemon::start(&our_host, &ours.at(CONFIGURATION).unwrap()).unwrap();
+    until(|| {
+        let web = ask("web.marathon.mesos", "A");
+        (sorted(&web, "A") == ["10.0.0.1", "10.0.0.2"]).then_some(())
+    });
+    first.stop().unwrap();
+    // With the behaviour of mesos-dns, and without anybody to ask.
+    assert_eq!(ask("leader.mesos", "A").data("A"), [MASTER]);
+    assert!(ask("leader.mesos", "A").has_flag("ra"));
+    assert_eq!(ask("_nope._tcp.mesos", "SRV").status, "NOERROR");
+    assert_eq!(ask("nope.mesos", "A").status, "NXDOMAIN");
+}
