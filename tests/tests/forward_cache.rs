@@ -84,7 +84,7 @@ impl Scene {
 
 #[test]
 fn an_answer_is_fetched_once_and_its_ttl_falls() {
-    let scene = scene();
+    let scene = scene_with(|cache| cache.prefetch = 0);
     assert_eq!(scene.ask("ttl300.example").ttl(), Some(300));
     scene.passes(100);
     let later = scene.ask("TTL300.Example");
