@@ -17,7 +17,7 @@ use tests::{
     cable::{Cable, INTERFACE, SERVER},
     daemon,
     dig::Dig,
-    needs_scene,
+    needs_scene, needs_tool,
     netns::Netns,
     pins::Pins,
     scene::{Plan, Scene, add_tasks, fake_local},
@@ -301,6 +301,47 @@ fn what_an_ended_lease_covered_is_not_revived_unseen() {
         .unwrap();
     assert!(!is_answered(&scene), "{address} is gone");
     restarted.stop().unwrap();
+}
+
+#[test]
+fn a_user_with_the_documented_rights_pins_and_takes_over() {
+    needs_scene!();
+    needs_tool!("setpriv");
+    let pins = Pins::mount().unwrap();
+    // As the service unit makes it.
+    std::fs::create_dir(pins.path()).unwrap();
+    std::os::unix::fs::chown(pins.path(), Some(65534), Some(65534)).unwrap();
+    let change = pinned(&pins);
+    let mut scene = Scene::with(&fake_local(), |plan| {
+        change(plan);
+        let rights = "-all,+net_bind_service,+bpf,+net_admin,+perfmon";
+        let mut wrapper = vec![
+            "setpriv".to_owned(),
+            "--reuid=65534".to_owned(),
+            "--regid=65534".to_owned(),
+            "--clear-groups".to_owned(),
+            "--pdeathsig=KILL".to_owned(),
+        ];
+        for option in ["inh-caps", "ambient-caps", "bounding-set"] {
+            wrapper.push(format!("--{option}={rights}"));
+        }
+        plan.wrapper = wrapper;
+    })
+    .unwrap();
+    let steady = steady(&scene);
+    scene.daemon.kill().unwrap();
+    steady.answer_more(200).unwrap();
+    scene.daemon.restart().unwrap();
+    assert!(has_said(&scene, "the kernel's maps are taken over"));
+    assert_none_lost(&steady.end().unwrap());
+    scene
+        .daemon
+        .configure(|config| config["xdp"]["on_exit"] = json!("detach"))
+        .unwrap();
+    scene.daemon.reload().unwrap();
+    scene.daemon.stop().unwrap();
+    assert_eq!(pins.pinned(), Vec::<String>::new());
+    assert_eq!(xdp_of(&scene.cable.server), "");
 }
 
 #[test]
