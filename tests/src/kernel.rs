@@ -1,9 +1,14 @@
 //! The XDP program without an interface, run over single frames by `BPF_PROG_TEST_RUN`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
-use aya::programs::{TestRun, TestRunOptions};
+use aya::programs::{TestRun, TestRunOptions, xdp::XdpMode};
 use dns_common::{Interface, Verdict};
 use dns_userspace::{
     answers::respond::Policy,
@@ -11,7 +16,7 @@ use dns_userspace::{
     zones::{Encoder, Snapshot},
 };
 
-use crate::cable;
+use crate::cable::{self, Cable, INTERFACE};
 
 /// The address of the interface that the program is told of.
 pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -28,6 +33,16 @@ pub enum Action {
     Tx,
     /// Anything else, which the program must never choose.
     Other(u32),
+}
+
+impl Action {
+    const fn of(returned: u32) -> Self {
+        match returned {
+            2 => Self::Pass,
+            3 => Self::Tx,
+            other => Self::Other(other),
+        }
+    }
 }
 
 /// A loaded program.
@@ -99,12 +114,47 @@ impl Kernel {
         options.data_in = Some(octets);
         options.data_out = Some(&mut self.out);
         let result = self.xdp.program()?.test_run(options)?;
-        let action = match result.return_value {
-            2 => Action::Pass,
-            3 => Action::Tx,
-            other => Action::Other(other),
-        };
-        Ok((action, &self.out[..result.data_size_out as usize]))
+        Ok((
+            Action::of(result.return_value),
+            &self.out[..result.data_size_out as usize],
+        ))
+    }
+
+    /// The program for another thread to run.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn reader(&mut self) -> Result<Reader> {
+        let program = self.xdp.program()?.fd()?.as_fd().try_clone_to_owned()?;
+        Ok(Reader {
+            program,
+            out: vec![0; 4096],
+        })
+    }
+
+    /// Puts the program on the interface of a cable's server end.
+    ///
+    /// # Errors
+    /// The interface is not there, or the kernel refuses.
+    pub fn attach(&mut self, cable: &Cable) -> Result<()> {
+        let text = cable.server.ip(&format!("-j link show {INTERFACE}"))?;
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        let link = links.get(0).context("no interface")?;
+        let index = link["ifindex"].as_u64().context("an interface's index")?;
+        let address = link["address"].as_str().context("an interface's address")?;
+        let mut mac = [0; 8];
+        for (octet, text) in mac.iter_mut().zip(address.split(':')) {
+            *octet = u8::from_str_radix(text, 16)?;
+        }
+        self.xdp.set_interface(Interface {
+            mac: u64::from_le_bytes(mac),
+            index: u32::try_from(index)?,
+            reserved: 0,
+        })?;
+        cable.server.enter(|| {
+            self.xdp.program()?.attach(INTERFACE, XdpMode::Driver)?;
+            Ok(())
+        })
     }
 
     /// As [`run`](Self::run), and the verdict that was counted; slower.
@@ -141,5 +191,57 @@ impl Kernel {
         let info = self.xdp.program()?.info()?;
         info.verified_instruction_count()
             .context("the kernel does not count the verifier's instructions")
+    }
+}
+
+/// Runs the program while its maps change.
+pub struct Reader {
+    program: OwnedFd,
+    out: Vec<u8>,
+}
+
+/// The head of `union bpf_attr` for BPF_PROG_TEST_RUN.
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttribute {
+    program: u32,
+    returned: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    rest: [u64; 6],
+}
+
+impl Reader {
+    /// As [`Kernel::run`].
+    ///
+    /// # Errors
+    /// The kernel does not run it.
+    pub fn run(&mut self, octets: &[u8]) -> io::Result<(Action, &[u8])> {
+        const BPF_PROG_TEST_RUN: libc::c_long = 10;
+        let mut attribute = TestRunAttribute {
+            program: self.program.as_raw_fd() as u32,
+            size_in: octets.len() as u32,
+            size_out: self.out.len() as u32,
+            data_in: octets.as_ptr() as u64,
+            data_out: self.out.as_mut_ptr() as u64,
+            ..TestRunAttribute::default()
+        };
+        // SAFETY: the attribute has the kernel's layout, and both addresses are of memory as large
+        // as it says.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_TEST_RUN,
+                std::ptr::from_mut(&mut attribute),
+                size_of::<TestRunAttribute>(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let out = &self.out[..attribute.size_out as usize];
+        Ok((Action::of(attribute.returned), out))
     }
 }
