@@ -270,7 +270,7 @@ fn what_is_whole_passes() {
 #[test]
 #[should_panic(expected = "mixed or foreign")]
 fn an_answer_of_two_generations_is_noticed() {
-    let of = |generation| 6 << 24 | generation << 4;
+    let of = |generation: u32| 6 << 24 | generation << 4;
     let (asked, response) = response(&[(of(2), 0), (of(2), 1), (of(3), 2)]);
     check(6, &asked, &response);
 }

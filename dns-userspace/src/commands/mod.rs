@@ -12,6 +12,7 @@ mod against;
 pub mod check;
 pub mod detach;
 mod event_file;
+mod explain;
 pub mod mesos_dns;
 pub mod records;
 pub mod run;

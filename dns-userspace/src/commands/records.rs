@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::{event_file, load_config};
+use super::{event_file, explain, load_config};
 use crate::config::{Config, Surroundings};
 use crate::mesos::state::{self, State};
 use crate::records::dcos::zones::Axfr;
-use crate::records::{self, Resolve, explain, report, to_zone};
+use crate::records::{self, Resolve, report, to_zone};
 use crate::zones::{Name, Rrset};
 
 /// Arguments of `records`.
@@ -37,7 +37,7 @@ pub struct Arguments {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub format: Format,
-    /// Say of each record of this name where it comes from
+    /// Say of each record of this name where it comes from, and whether the kernel answers it
     #[arg(long, value_name = "NAME", conflicts_with = "format")]
     pub explain: Option<String>,
 }
@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     }
     let addresses = &surroundings.addresses;
     let (text, defects) = match &arguments.explain {
-        Some(name) => explain_text(&config, &state, name, addresses, &hosts_file),
+        Some(name) => explain::text(&config, &state, name, addresses, &hosts_file)?,
         None => render(&config, &state, arguments.format, addresses, &hosts_file)?,
     };
     if !defects.is_empty() {
@@ -199,22 +199,4 @@ pub fn rows(rrsets: impl Iterator<Item = (Name, Rrset)>) -> Vec<Row> {
     rows.sort_unstable();
     rows.dedup();
     rows
-}
-
-fn explain_text(
-    config: &Config,
-    state: &State,
-    name: &str,
-    interfaces: &[IpAddr],
-    resolve: Resolve<'_>,
-) -> (Vec<u8>, crate::mesos::Defects) {
-    let settings = config.record_settings(interfaces);
-    let (found, defects) = explain::explain(state, &config.masters, &settings, resolve, name);
-    let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-    let text = if lines.is_empty() {
-        format!("no record has the name {name}")
-    } else {
-        lines.join("\n")
-    };
-    (text.into_bytes(), defects)
 }
