@@ -57,7 +57,7 @@ impl ClusterEvents {
         let port = 31000 + task % 900;
         let _ = write!(
             out,
-            r#"{{"name":"service-{task}.group","task_id":{{"value":"group_service-{task}.562f-11e4"}},"framework_id":{{"value":"6f2c0a51-{framework:04}"}},"agent_id":{{"value":"6f2c0a51-S{agent}"}},"state":"TASK_RUNNING","resources":[{{"name":"cpus","type":"SCALAR","scalar":{{"value":0.1}}}},{{"name":"ports","type":"RANGES","ranges":{{"range":[{{"begin":{port},"end":{port}}}]}}}}],"container":{{"type":"MESOS","network_infos":[{{"name":"dcos"}}]}},"discovery":{{"visibility":"FRAMEWORK","name":"service-{task}.group","ports":{{"ports":[{{"number":80,"name":"http","protocol":"tcp","labels":{{"labels":[{{"key":"VIP_0","value":"/group/service-{task}:80"}},{{"key":"network-scope","value":"container"}}]}}}}]}}}},"statuses":[{}]}}"#,
+            r#"{{"name":"service-{task}","task_id":{{"value":"group_service-{task}.562f-11e4"}},"framework_id":{{"value":"6f2c0a51-{framework:04}"}},"agent_id":{{"value":"6f2c0a51-S{agent}"}},"state":"TASK_RUNNING","resources":[{{"name":"cpus","type":"SCALAR","scalar":{{"value":0.1}}}},{{"name":"ports","type":"RANGES","ranges":{{"range":[{{"begin":{port},"end":{port}}}]}}}}],"container":{{"type":"MESOS","network_infos":[{{"name":"dcos"}}]}},"discovery":{{"visibility":"FRAMEWORK","name":"service-{task}","ports":{{"ports":[{{"number":80,"name":"http","protocol":"tcp","labels":{{"labels":[{{"key":"VIP_0","value":"/group/service-{task}:80"}},{{"key":"network-scope","value":"container"}}]}}}}]}}}},"statuses":[{}]}}"#,
             self.status(task, first_address(task))
         );
     }
@@ -82,14 +82,14 @@ impl ClusterEvents {
     /// A task's name under the Mesos domain `mesos`.
     #[must_use]
     pub fn mesos_name(self, task: usize) -> String {
-        format!("service-{task}-group.marathon-{}.mesos", task % FRAMEWORKS)
+        format!("service-{task}.marathon-{}.mesos", task % FRAMEWORKS)
     }
 
     /// A task's name in the zone of DC/OS, by its own address.
     #[must_use]
     pub fn dcos_name(self, task: usize) -> String {
         format!(
-            "service-{task}-group.marathon-{}.containerip.dcos.thisdcos.directory",
+            "service-{task}.marathon-{}.containerip.dcos.thisdcos.directory",
             task % FRAMEWORKS
         )
     }

@@ -6,10 +6,12 @@
     reason = "what a test needs and does not get ends it"
 )]
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use dns_userspace::config::{Checked, Surroundings, check_text, mesos_dns::KEYS};
-use serde_json::Value;
+use dns_userspace::config::{
+    Checked, Surroundings, check_text, dcos::KEYS as DCOS_KEYS, mesos_dns::KEYS,
+};
+use serde_json::{Value, json};
 
 fn document() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
@@ -48,6 +50,42 @@ fn the_sample_has_every_key_in_its_order() {
     assert_eq!(keys, expected);
 }
 
+/// The sample of the object `dcos`, the second of the document.
+fn dcos_sample(document: &str) -> Value {
+    let (_, rest) = document.split_once("## The object `dcos`").unwrap();
+    serde_json::from_str(sample(rest)).unwrap()
+}
+
+fn with_dcos(dcos: &Value) -> Checked {
+    check(&json!({"Masters": ["10.0.0.1:5050"], "dcos": dcos}).to_string())
+}
+
+#[test]
+fn the_sample_of_dcos_is_its_defaults() {
+    let sample = dcos_sample(&document());
+    let checked = with_dcos(&sample);
+    assert_eq!((checked.problems, checked.warnings), (vec![], vec![]));
+    let bare = with_dcos(&json!({}));
+    assert_eq!(checked.config.unwrap().dcos, bare.config.unwrap().dcos);
+}
+
+#[test]
+fn the_sample_of_dcos_has_every_key() {
+    let sample = dcos_sample(&document());
+    let keys: BTreeSet<&str> = sample
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(keys, DCOS_KEYS.into_iter().collect());
+    // The list is that of the reader: each of its keys is known, and none besides.
+    for key in DCOS_KEYS {
+        let warnings = with_dcos(&json!({ key: null })).warnings;
+        assert!(warnings.is_empty(), "{key}: {warnings:?}");
+    }
+}
+
 #[test]
 fn every_key_is_explained() {
     let document = document();
@@ -60,6 +98,7 @@ fn every_key_is_explained() {
     let members =
         ["xdp", "cache", "transfer"].map(|object| sample[object].as_object().unwrap().keys());
     let members = members.into_iter().flatten().map(String::as_str);
+    let members = members.chain(DCOS_KEYS);
     let keys = KEYS
         .into_iter()
         .filter(|key| !["xdp", "cache", "transfer", "secondary", "dcos"].contains(key));
