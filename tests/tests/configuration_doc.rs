@@ -95,13 +95,13 @@ fn every_key_is_explained() {
         .filter_map(|line| line.split(" | ").next())
         .collect();
     let sample: Value = serde_json::from_str(sample(&document)).unwrap();
-    let members =
-        ["xdp", "cache", "transfer"].map(|object| sample[object].as_object().unwrap().keys());
+    let members = ["xdp", "cache", "transfer", "reverse"]
+        .map(|object| sample[object].as_object().unwrap().keys());
     let members = members.into_iter().flatten().map(String::as_str);
     let members = members.chain(DCOS_KEYS);
     let keys = KEYS
         .into_iter()
-        .filter(|key| !["xdp", "cache", "transfer", "secondary", "dcos"].contains(key));
+        .filter(|key| !["xdp", "cache", "transfer", "secondary", "reverse", "dcos"].contains(key));
     for key in keys.chain(members) {
         assert!(rows.contains(&format!("`{key}`")), "{key} has no row");
     }
@@ -110,6 +110,7 @@ fn every_key_is_explained() {
         "object `cache`",
         "object `transfer`",
         "list `secondary`",
+        "object `reverse`",
         "object `dcos`",
     ] {
         assert!(document.contains(&format!("## The {object}")));

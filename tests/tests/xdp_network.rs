@@ -269,3 +269,29 @@ fn an_unchanged_state_costs_no_map_write() {
     let updates = last.xdp.updates - before.xdp.updates;
     assert!(updates <= 20, "{updates} of {} names", last.names);
 }
+
+#[test]
+fn addresses_lead_back_to_names_in_the_kernel() {
+    needs_scene!();
+    let scene = Scene::with(&state(), |plan| {
+        plan.config["reverse"] = serde_json::json!({ "networks": ["10.20.0.0/16"] });
+    })
+    .unwrap();
+    let dig = dig(&scene, &[]);
+    for last in 1..=20 {
+        let owner = format!("{last}.0.20.10.in-addr.arpa");
+        let (response, way) = ask(&scene, &dig, &owner, "PTR");
+        assert_eq!(response.data("PTR"), [format!("{WIDE}.")], "{owner}");
+        assert_eq!(way, "answered", "{owner}");
+    }
+    let (response, way) = ask(&scene, &dig, "21.0.20.10.in-addr.arpa", "PTR");
+    assert_eq!(
+        (response.status.as_str(), way.as_str()),
+        ("NXDOMAIN", "nxdomain")
+    );
+    let (response, way) = ask(&scene, &dig, "0.20.10.in-addr.arpa", "PTR");
+    assert_eq!(
+        (response.status.as_str(), way.as_str()),
+        ("NOERROR", "nodata")
+    );
+}

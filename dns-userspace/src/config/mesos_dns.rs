@@ -10,12 +10,13 @@ use serde_json::Value;
 
 use super::{
     Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Transfer, Xdp, XdpMode,
-    cache, dcos, transfer,
+    cache, dcos, reverse, transfer,
 };
 use crate::forwarder::CacheSettings;
+use crate::records::reverse::Reverse;
 
 /// Every key, spelled as `/v1/config` spells it.
-pub const KEYS: [&str; 43] = [
+pub const KEYS: [&str; 44] = [
     "RefreshSeconds",
     "Port",
     "Timeout",
@@ -58,6 +59,7 @@ pub const KEYS: [&str; 43] = [
     "cache",
     "transfer",
     "secondary",
+    "reverse",
     "dcos",
 ];
 
@@ -167,6 +169,10 @@ fn defaults(path: &Path) -> Config {
         cache: CacheSettings::default(),
         transfer: Transfer::default(),
         secondary: Vec::new(),
+        reverse: Reverse {
+            networks: Vec::new(),
+            pointers: true,
+        },
         dcos: None,
     }
 }
@@ -312,6 +318,7 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         _ => {
             let unknown = match *key {
                 "cache" => cache::read(&mut found, value, &mut config.cache),
+                "reverse" => reverse::read(&mut found, value, &mut config.reverse),
                 _ => found.xdp(value, &mut config.xdp),
             };
             reading.warnings.extend(
@@ -392,7 +399,7 @@ impl Found<'_> {
         }
     }
 
-    fn flag(&mut self, value: &Value, slot: &mut bool) {
+    pub(super) fn flag(&mut self, value: &Value, slot: &mut bool) {
         match value {
             Value::Bool(flag) => *slot = *flag,
             Value::Null => {}
@@ -476,7 +483,7 @@ impl Found<'_> {
         }
     }
 
-    fn texts(&mut self, value: &Value, slot: &mut Vec<String>) {
+    pub(super) fn texts(&mut self, value: &Value, slot: &mut Vec<String>) {
         let Some(list) = self.list(value, "[]string") else {
             return;
         };

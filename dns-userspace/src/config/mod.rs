@@ -8,6 +8,7 @@ pub mod dcos;
 mod follow;
 pub mod host;
 pub mod mesos_dns;
+mod reverse;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use transfer::{Secondary, Transfer};
 pub use xdp::{OnExit, Xdp, XdpMode};
 
 use crate::forwarder::CacheSettings;
+use crate::records::reverse::Reverse;
 use crate::records::{self, IpSource, LabelRule, NameServer, SoaSettings};
 
 /// Every setting, typed and checked. Names are those of the file; times are in seconds.
@@ -122,6 +124,8 @@ pub struct Config {
     pub transfer: Transfer,
     /// `secondary`: zones of other servers.
     pub secondary: Vec<Secondary>,
+    /// `reverse`.
+    pub reverse: Reverse,
     /// `dcos`, if the file has it.
     pub dcos: Option<Dcos>,
 }
@@ -315,6 +319,7 @@ impl Config {
                 expire: self.soa_expire,
                 minimum: self.soa_minttl.unwrap_or(self.ttl),
             },
+            reverse: self.reverse.clone(),
         }
     }
 }

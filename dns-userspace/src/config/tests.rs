@@ -218,7 +218,7 @@ fn credentials_without_authentication_are_warned_about() {
 
 /// Members, the key at fault, and the words of mesos-dns.
 #[rustfmt::skip]
-const REFUSED: [(&str, &str, &str); 46] = [
+const REFUSED: &[(&str, &str, &str)] = &[
     (r#""DnsOn":false,"HttpOn":false"#, "DnsOn", "service validation failed: either DNS or HTTP server should be on"),
     (r#""Masters":[]"#, "Masters", "service validation failed: specify Mesos masters or Zookeeper in config.json"),
     (r#""Masters":["127.0.0.1"]"#, "Masters", "error validating masters: illegal host:port specified: 127.0.0.1. Error: address 127.0.0.1: missing port in address"),
@@ -265,12 +265,13 @@ const REFUSED: [(&str, &str, &str); 46] = [
     (r#""cache":{"min_ttl":-1}"#, "cache.min_ttl", "cache.min_ttl is negative: -1"),
     (r#""cache":{"min_ttl":9,"Max_TTL":8}"#, "cache.max_ttl", "cache.max_ttl leaves no TTL: min_ttl passes max_ttl: 8"),
     (r#""cache":{"serve_stale":604801}"#, "cache.serve_stale", "cache.serve_stale is too large: 604801"),
+    (r#""reverse":{"networks":["10.0.0.1/8"]}"#, "reverse.networks", "reverse.networks is no network: \"10.0.0.1/8\""),
     (r#""cache":{"prefetch":91}"#, "cache.prefetch", "cache.prefetch is too large: 91"),
 ];
 
 #[test]
 fn what_cannot_work_is_refused_in_the_words_of_mesos_dns() {
-    for (members, key, message) in REFUSED {
+    for &(members, key, message) in REFUSED {
         let problems = with(members).problems;
         assert_eq!(problems.len(), 1, "{members}: {problems:?}");
         let problem = &problems[0];

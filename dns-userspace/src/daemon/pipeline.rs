@@ -20,6 +20,7 @@ use crate::mesos::follow::Observation;
 use crate::mesos::operator_api;
 use crate::mesos::state::{self, State};
 use crate::records::dcos::Update;
+use crate::records::reverse::Pointers;
 use crate::records::to_zone::ZoneContent;
 use crate::records::{self, MesosRecords, to_zone};
 use crate::transfer::{Take, Taken, Unusable, Versions};
@@ -56,6 +57,7 @@ pub(super) struct Pipeline {
     settings: Arc<records::Settings>,
     zone: Zone,
     editor: Editor,
+    pointers: Option<Pointers>,
     events: Events,
     /// What readers have, while they have nothing of this pipeline's.
     before: Option<Arc<Snapshot>>,
@@ -107,6 +109,7 @@ impl Pipeline {
         if follows_mesos {
             zones.push(zone.clone());
         }
+        zones.extend(settings.reverse.zones(&settings)?);
         if let Some(cluster) = &cluster {
             zones.extend(cluster.zones().zones()?);
         }
@@ -127,6 +130,7 @@ impl Pipeline {
             publish_duration: duration_histogram(),
         };
         let mut pipeline = Self {
+            pointers: Pointers::new(&settings, zone.apex.clone()),
             settings,
             zone,
             editor,
@@ -163,20 +167,27 @@ impl Pipeline {
             return Ok(None);
         }
         let older = self.editor.snapshot();
-        let zones = older.zones().iter().map(|one| {
-            if one.apex != self.zone.apex {
-                return (**one).clone();
-            }
-            let mut own = zone.clone();
-            own.soa.serial = serial::next(one.soa.serial, now());
-            own
-        });
+        let was_reverse = self.reverse_apexes()?;
+        let kept = older.zones().iter();
+        let kept = kept
+            .filter(|one| !was_reverse.contains(&one.apex))
+            .map(|one| {
+                if one.apex != self.zone.apex {
+                    return (**one).clone();
+                }
+                let mut own = zone.clone();
+                own.soa.serial = serial::next(one.soa.serial, now());
+                own
+            });
+        let mut zones: Vec<Zone> = kept.collect();
+        zones.extend(settings.reverse.zones(&settings)?);
         let encoder = lock(&self.dataplane).encoder();
-        let mut editor = Editor::new(older.seed(), zones.collect(), encoder, now())?;
+        let mut editor = Editor::new(older.seed(), zones, encoder, now())?;
         self.carry_over(&mut editor)?;
         let settings = Arc::new(settings);
         Ok(Some(Self {
             events: self.events.with_settings(&settings, &zone.apex),
+            pointers: Pointers::new(&settings, zone.apex.clone()),
             settings,
             zone,
             editor,
@@ -191,6 +202,11 @@ impl Pipeline {
         }))
     }
 
+    fn reverse_apexes(&self) -> anyhow::Result<Vec<Name>> {
+        let zones = self.settings.reverse.zones(&self.settings)?;
+        Ok(zones.into_iter().map(|zone| zone.apex).collect())
+    }
+
     /// Puts the content of zones into another editor: all but what is made of the state of Mesos.
     fn carry_over(&self, editor: &mut Editor) -> anyhow::Result<()> {
         let older = self.editor.snapshot();
@@ -198,6 +214,7 @@ impl Pipeline {
         if let Some(cluster) = &self.cluster {
             made_anew.extend(cluster.zones().mirror_apexes()?);
         }
+        made_anew.extend(self.reverse_apexes()?);
         let mut contents = vec![Vec::new(); older.zones().len()];
         for node in older.nodes() {
             if let Some(content) = contents.get_mut(usize::from(node.zone().0)) {
@@ -573,6 +590,14 @@ impl Pipeline {
     fn publish(&mut self) -> Diff {
         let last = Arc::clone(self.editor.snapshot());
         let mut diff = self.editor.commit(now());
+        match self.point_back(&diff) {
+            Ok(true) => {
+                self.editor.commit(now());
+                diff = Diff::between(&last, self.editor.snapshot());
+            }
+            Ok(false) => {}
+            Err(error) => warn!(%error, "reverse names are left out"),
+        }
         if let Some(versions) = &self.versions {
             let served = self.outlet.served.load_full();
             // After a reload, or a commit of which nothing was served.
@@ -607,6 +632,39 @@ impl Pipeline {
         if let Err(error) = result {
             warn!(%error, "the kernel's maps could not be brought up to date");
         }
+    }
+
+    /// Brings the reverse zones up to date with what was committed. Says whether that takes another
+    /// commit.
+    fn point_back(&mut self, diff: &Diff) -> Result<bool, EditError> {
+        let Some(pointers) = &mut self.pointers else {
+            return Ok(false);
+        };
+        let changes = pointers.update(diff)?;
+        let snapshot = self.editor.snapshot();
+        let is_known = |apex: &Name| {
+            snapshot
+                .zones()
+                .iter()
+                .any(|one| one.apex == *apex && one.complete)
+        };
+        let mut is_edited = !changes.is_empty();
+        if is_known(&self.zone.apex) {
+            let zones = self.settings.reverse.zones(&self.settings)?;
+            let unknown: Vec<Name> = zones
+                .into_iter()
+                .map(|one| one.apex)
+                .filter(|apex| !is_known(apex))
+                .collect();
+            is_edited |= !unknown.is_empty();
+            for apex in unknown {
+                self.editor.mark_complete(&apex, true)?;
+            }
+        }
+        for (name, rrsets) in changes {
+            self.editor.set(&name, rrsets)?;
+        }
+        Ok(is_edited)
     }
 
     /// Says what was left out, when that is not what was left out before.

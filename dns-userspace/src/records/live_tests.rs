@@ -21,6 +21,7 @@ fn live() -> LiveRecords {
             expire: 86400,
             minimum: 60,
         },
+        reverse: Default::default(),
     };
     let apex = Name::from_text("mesos").unwrap();
     let leader = "master@10.0.0.1:5050".to_owned();

@@ -19,6 +19,7 @@ pub mod label;
 pub mod live;
 pub mod mesos;
 pub mod report;
+pub mod reverse;
 pub mod set;
 pub mod sink;
 pub mod to_zone;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub srv_weight: u16,
     /// The start of authority.
     pub soa: SoaSettings,
+    /// Which addresses are led back to names.
+    pub reverse: reverse::Reverse,
 }
 
 /// The name server's own record.

@@ -232,6 +232,7 @@ mod tests {
                 expire: 86400,
                 minimum: 60,
             },
+            reverse: Default::default(),
         }
     }
 
