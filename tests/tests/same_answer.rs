@@ -78,7 +78,7 @@ const CASES: &str = "MESOS_XDNS_CASES";
 /// The seed of a run that is to be repeated.
 const FROM_SEED: &str = "MESOS_XDNS_SEED";
 /// Frames between two changes of the zones.
-const FRAMES_PER_ZONE: u64 = 5_000;
+const FRAMES_PER_ZONE: u64 = 2_000;
 
 #[test]
 fn the_kernel_says_what_user_space_says() {
@@ -112,7 +112,7 @@ fn the_kernel_says_what_user_space_says() {
         .map(|(_, n)| n)
         .sum();
     assert!(
-        all >= cases && responses * 3 > all,
+        all >= cases && responses * 4 > all,
         "{responses} responses to {all} frames"
     );
     for verdict in Verdict::ALL {

@@ -15,6 +15,7 @@ mod setup;
 mod shell;
 mod signals;
 mod test;
+mod test_kernel;
 #[path = "../../dns-userspace/build/toolchain.rs"]
 mod toolchain;
 

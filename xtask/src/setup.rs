@@ -50,6 +50,7 @@ pub(crate) const FOR_RUN: &[Program] = &[
 /// What the tests use.
 pub(crate) const FOR_TEST: &[Program] = &[
     program("c++", "g++", "the fuzz stage cannot build libFuzzer"),
+    program("cpio", "cpio", "other kernels are not tried"),
     program("dig", "bind9-dnsutils", "end-to-end tests are skipped"),
     program(
         "dnssec-signzone",
@@ -70,6 +71,11 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "/usr/share/java/zookeeper.jar",
         "zookeeper",
         "tests with ZooKeeper are skipped",
+    ),
+    program(
+        "qemu-system-x86_64",
+        "qemu-system-x86",
+        "other kernels are not tried",
     ),
     program("setpriv", "util-linux", "tests of rights are skipped"),
     program(

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 use crate::{
     build::{self, Profile},
-    setup, shell,
+    setup, shell, test_kernel,
     toolchain::{Compiler, Toolchain, find_program},
 };
 
@@ -29,12 +29,18 @@ const SKIP_LOG: &str = "MESOS_XDNS_SKIP_LOG";
 /// Names the daemon that end-to-end tests start.
 const DAEMON: &str = "MESOS_XDNS";
 
-/// Checks format, lints, licences, units, end to end, and fuzzes for a minute.
+/// How many frames the comparison of the kernel with user space tries.
+pub(crate) const CASES: &str = "MESOS_XDNS_CASES";
+
+/// Checks format, lints, licences, units, end to end, other kernels, and fuzzes for a minute.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Run only these stages
     #[arg(long, value_enum, value_name = "STAGE", value_delimiter = ',')]
     only: Vec<Stage>,
+    /// Frames to compare the kernel with user space by, for a long run; a million otherwise
+    #[arg(long, value_name = "FRAMES")]
+    cases: Option<u64>,
     /// Passed to the tests: a name filter, then flags of the test harness
     #[arg(last = true)]
     filter: Vec<String>,
@@ -53,12 +59,14 @@ enum Stage {
     Unit,
     /// Tests that cross modules: namespaces, dig, fake masters
     E2e,
+    /// The XDP program on Debian's kernels, under qemu
+    Kernels,
     /// Every fuzz target, sharing a minute
     Fuzz,
 }
 
 /// How a stage ended.
-enum Outcome {
+pub(crate) enum Outcome {
     Passed(String),
     Skipped(String),
     Failed(String),
@@ -66,10 +74,12 @@ enum Outcome {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |stage: &Stage| arguments.only.is_empty() || arguments.only.contains(stage);
-    if [Stage::Unit, Stage::E2e, Stage::Fuzz].iter().any(wanted) {
+    let with_programs = [Stage::Unit, Stage::E2e, Stage::Kernels, Stage::Fuzz];
+    if with_programs.iter().any(wanted) {
         setup::programs(setup::FOR_TEST);
     }
-    let toolchain = if [Stage::Clippy, Stage::Unit, Stage::E2e].iter().any(wanted) {
+    let with_ebpf = [Stage::Clippy, Stage::Unit, Stage::E2e, Stage::Kernels];
+    let toolchain = if with_ebpf.iter().any(wanted) {
         setup::ebpf_toolchain()?
     } else {
         None
@@ -83,7 +93,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Stage::Clippy => clippy(toolchain.as_ref()),
             Stage::Deny => deny(),
             Stage::Unit => unit(&arguments.filter),
-            Stage::E2e => end_to_end(&arguments.filter),
+            Stage::E2e => end_to_end(arguments),
+            Stage::Kernels => test_kernel::run(),
             Stage::Fuzz => fuzz(),
         };
         let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
@@ -113,9 +124,9 @@ fn summarise(report: &[(Stage, Outcome, Duration)]) -> Result<()> {
         if let Outcome::Failed(_) = outcome {
             failed.push(stage.clone());
         }
-        let detail = detail.replace('\n', "\n        ");
+        let detail = detail.replace('\n', "\n         ");
         println!(
-            "{stage:<6}  {word:<7}  {:>6.1} s  {detail}",
+            "{stage:<7}  {word:<7}  {:>6.1} s  {detail}",
             time.as_secs_f32()
         );
     }
@@ -179,10 +190,13 @@ fn unit(filter: &[String]) -> Result<Outcome> {
     count(command.args(filter))
 }
 
-fn end_to_end(filter: &[String]) -> Result<Outcome> {
+fn end_to_end(arguments: &Arguments) -> Result<Outcome> {
     let daemon = build::daemon(Profile::Debug)?;
     let mut command = shell::cargo("test --package tests --no-fail-fast --")?;
-    count(command.args(filter).env(DAEMON, daemon))
+    if let Some(cases) = arguments.cases {
+        command.env(CASES, cases.to_string());
+    }
+    count(command.args(&arguments.filter).env(DAEMON, daemon))
 }
 
 /// Runs tests with their output in sight, and counts.
