@@ -3,6 +3,7 @@
 // A harness ends a test by a panic.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+pub mod behind;
 pub mod cable;
 pub mod cluster;
 pub mod daemon;

@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     dig::Dig,
+    kernel::SEED,
     wire::{self, Reply},
 };
 
@@ -145,7 +146,7 @@ impl Plan {
     /// The zones cannot be read or the sockets cannot be had.
     pub fn start(self) -> Result<Served> {
         let zones = self.zones.iter().map(|(zone, _)| zone.clone()).collect();
-        let mut editor = Editor::new(7, zones, Arc::new(BlobEncoder), SERIAL)?;
+        let mut editor = Editor::new(SEED, zones, Arc::new(BlobEncoder), SERIAL)?;
         for (zone, content) in &self.zones {
             let content = content.iter().map(|line| record(line));
             editor.replace(&zone.apex, content.collect::<Result<_>>()?)?;

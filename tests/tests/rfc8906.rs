@@ -1,5 +1,6 @@
 //! RFC 8906, section 8: the queries by which a server shows that it never fails to communicate, as
-//! dig asks them, and the neighbours of those in RFC 6891 and RFC 9619.
+//! dig asks them, and the neighbours of those in RFC 6891 and RFC 9619. Each is asked of the server
+//! alone and behind the program, over IPv4 and IPv6.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,27 +8,65 @@
 )]
 
 use tests::{
-    dig::Response,
+    behind::{self, Behind},
+    dig::{Dig, Response},
     needs_tool,
+    requirements::met,
     served::{Plan, Served},
 };
 
-fn start() -> Served {
+/// The server alone, and behind the program where that can be had.
+struct Planes {
+    alone: Served,
+    behind: Option<Behind>,
+}
+
+fn start() -> Planes {
     let mut content = vec!["web.mesos A 10.0.0.1".to_owned()];
     for n in 0..60 {
         content.push(format!("many.mesos A 10.1.0.{n}"));
     }
     let lines: Vec<&str> = content.iter().map(String::as_str).collect();
-    Plan::mesos(&lines).start().unwrap()
+    let plan = Plan::mesos(&lines);
+    let behind = met(behind::possible()).then(|| Behind::start(plan.clone()).unwrap());
+    Planes {
+        alone: plan.start().unwrap(),
+        behind,
+    }
 }
 
-fn ask(served: &Served, options: &[&str], name: &str, rtype: &str) -> Response {
-    let dig = options
-        .iter()
-        .fold(served.dig().option("+norec"), |dig, option| {
-            dig.option(option)
-        });
-    dig.ask(name, rtype).unwrap()
+/// Asks both over IPv4 and IPv6, and expects them to say the same.
+fn ask(planes: &Planes, options: &[&str], name: &str, rtype: &str) -> Response {
+    let v6 = planes.alone.address_v6();
+    let mut ways = vec![planes.alone.dig(), Dig::at(v6.ip()).port(v6.port())];
+    ways.extend(planes.behind.iter().flat_map(Behind::digs));
+    let ask = |dig: &Dig<'_>| {
+        // One id, which also decides which record comes first.
+        let dig = dig.clone().option("+norec").option("+qid=4711");
+        let dig = options.iter().fold(dig, |dig, option| dig.option(option));
+        dig.ask(name, rtype).unwrap()
+    };
+    let first = ask(&ways[0]);
+    for way in &ways[1..] {
+        assert_eq!(ask(way), first, "{way:?}");
+    }
+    first
+}
+
+#[test]
+fn the_kernel_takes_part() {
+    needs_tool!("dig");
+    let planes = start();
+    ask(&planes, &["+noedns"], "mesos", "SOA");
+    ask(
+        &planes,
+        &["+edns=100", "+noednsnegotiation"],
+        "mesos",
+        "SOA",
+    );
+    if let Some(behind) = &planes.behind {
+        assert_eq!(behind.answered(), 4);
+    }
 }
 
 fn is_soa_answer(response: &Response) -> bool {
