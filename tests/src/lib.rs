@@ -23,6 +23,7 @@ pub mod packets;
 pub mod peer;
 pub mod pins;
 pub mod port;
+pub mod raw;
 pub mod requirements;
 pub mod running;
 pub mod scene;

@@ -18,9 +18,9 @@ const ELSEWHERE: &[(u8, &str)] = &[
         60,
         "docs/operations.md: a tag that the card takes off is not seen by any program",
     ),
-    (69, "hard_network.rs: queries during updates"),
-    (70, "life cycle tests"),
-    (71, "hard_network.rs: a place that is used again"),
+    (69, "publication.rs: queries during updates"),
+    (70, "life_cycle.rs"),
+    (71, "publication.rs: a place that is used again"),
     (72, "same_answer.rs"),
     (73, "flood.rs"),
     (74, "cargo xtask test --only kernels"),
@@ -30,7 +30,7 @@ const ELSEWHERE: &[(u8, &str)] = &[
 #[test]
 fn the_program_does_what_the_tables_say() {
     needs_root!();
-    let editor = packets::zones();
+    let editor = packets::editor();
     let mut kernel = Kernel::load(&settings()).unwrap();
     kernel.publish(editor.snapshot()).unwrap();
     let mut wrong = Vec::new();
@@ -87,7 +87,7 @@ fn the_verifier_stays_within_its_budget() {
 
 #[test]
 fn user_space_says_the_same() {
-    let editor = packets::zones();
+    let editor = packets::editor();
     let mut wrong = Vec::new();
     for case in packets::all() {
         let Some(message) = message(&case) else {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dns_common::Verdict;
 use dns_userspace::{
     answers::{Policy, Transport, decide, encode::BlobEncoder, fast, respond::Decision},
-    zones::{Editor, Rrset, Zone},
+    zones::{Editor, Zone},
 };
 
 use crate::{
@@ -106,23 +106,12 @@ pub(crate) const SOA: &str = "0006 0001 0000003c 002f 'ns1' 'mesos' . 'root' 'ns
 /// FORMERR without a question, to what could not be read.
 pub(crate) const FORMERR: &str = "1234 8001 0000 0000 0000 0000";
 
-/// The zones that the cases ask for.
-///
-/// # Panics
-/// Never: the records are fine.
-pub fn zones() -> Editor {
+/// The zones that the cases ask for, with their records.
+pub fn zones() -> Vec<(Zone, Vec<String>)> {
     let fixed = |apex: &str| Zone {
         fixed_serial: true,
         ..served::zone(apex)
     };
-    // The second takes stars for what RFC 4592 says.
-    let wild = Zone {
-        ignores_stars: false,
-        ..fixed("directory")
-    };
-    let zones = vec![fixed("mesos"), wild];
-    let mut editor =
-        Editor::new(SEED, zones, Arc::new(BlobEncoder), served::SERIAL).expect("two zones");
     let mut lines: Vec<String> = [
         "web.marathon.mesos A 10.0.0.1",
         "v6.mesos AAAA 2001:db8::a",
@@ -136,18 +125,32 @@ pub fn zones() -> Editor {
     .to_vec();
     names::records(&mut lines);
     sizes::records(&mut lines);
-    let records = |lines: &[String]| -> Vec<(_, Rrset)> {
-        let read = |line: &String| served::record(line).expect("a record");
-        lines.iter().map(read).collect()
+    // The second takes stars for what RFC 4592 says.
+    let wild = Zone {
+        ignores_stars: false,
+        ..fixed("directory")
     };
-    let apex = |text: &str| dns_userspace::zones::Name::from_text(text).expect("a name");
-    editor
-        .replace(&apex("mesos"), records(&lines))
-        .expect("a zone");
-    let wild = ["*.wild.directory A 10.9.9.9", "plain.directory A 10.9.9.1"].map(str::to_owned);
-    editor
-        .replace(&apex("directory"), records(&wild))
-        .expect("a zone");
+    let others = ["*.wild.directory A 10.9.9.9", "plain.directory A 10.9.9.1"];
+    vec![
+        (fixed("mesos"), lines),
+        (wild, others.map(str::to_owned).to_vec()),
+    ]
+}
+
+/// An editor of [`zones`] that has committed them.
+///
+/// # Panics
+/// Never: the records are fine.
+pub fn editor() -> Editor {
+    let content = zones();
+    let zones = content.iter().map(|(zone, _)| zone.clone()).collect();
+    let mut editor =
+        Editor::new(SEED, zones, Arc::new(BlobEncoder), served::SERIAL).expect("two zones");
+    for (zone, lines) in &content {
+        let read = |line: &String| served::record(line).expect("a record");
+        let records = lines.iter().map(read).collect();
+        editor.replace(&zone.apex, records).expect("a zone");
+    }
     editor.commit(served::SERIAL);
     editor
 }
