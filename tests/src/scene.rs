@@ -200,6 +200,11 @@ impl Daemon {
         self.process.output()
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it at once, as a crash does, and waits until it is gone.
     ///
     /// # Errors
