@@ -350,7 +350,7 @@ impl Edge {
 #[test]
 fn zones_of_bind_knot_and_ours_are_answered_in_the_kernel() {
     needs_scene!();
-    needs_tool!("knotd", "named", "nsupdate", "unshare");
+    needs_tool!("kdig", "knotd", "named", "nsupdate", "unshare");
     let cable = Cable::new().unwrap();
     let host = &cable.server;
     let (own, kept) = (Folder::new("own"), Folder::new("edge"));

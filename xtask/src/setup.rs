@@ -63,9 +63,20 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "default-jre-headless",
         "tests with ZooKeeper are skipped",
     ),
+    program(
+        "kdig",
+        "knot-dnsutils",
+        "tests of zone transfers are skipped",
+    ),
+    program("knotd", "knot", "tests of zone transfers are skipped"),
     program("named", "bind9", "tests with BIND are skipped"),
     program("nsd", "nsd", "the comparison with NSD is skipped"),
     program("nsenter", "util-linux", "end-to-end tests are skipped"),
+    program(
+        "nsupdate",
+        "bind9-dnsutils",
+        "tests of zone transfers are skipped",
+    ),
     program("openssl", "openssl", "tests with TLS are skipped"),
     program(
         "/usr/share/java/zookeeper.jar",
