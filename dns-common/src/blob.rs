@@ -78,6 +78,8 @@ pub trait Table {
     fn max_udp(&self) -> u32;
     /// Whether an answer that does not fit is answered with TC=1.
     fn truncates(&self) -> bool;
+    /// EDNS options that send a query up, a bit for each code below 32.
+    fn raised_options(&self) -> u32;
     /// The blob whose owner name has this hash. The caller compares the name.
     fn find(&self, hash: u64) -> Option<Self::Blob>;
     /// The SOA record that denies names and types of a zone: a blob without a name, whose one

@@ -20,6 +20,7 @@ pub mod blob;
 pub mod name;
 pub mod policy;
 pub mod question;
+pub mod rate_limit;
 pub mod respond;
 pub mod sum;
 pub mod verdict;
@@ -27,6 +28,7 @@ pub mod wire;
 
 pub use blob::{Blob, Table};
 pub use policy::{Interface, Policy};
+pub use rate_limit::{Allowance, RateLimit};
 pub use respond::{Message, respond};
 pub use sum::Sums;
 pub use verdict::Verdict;

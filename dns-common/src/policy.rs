@@ -25,8 +25,9 @@ pub struct Policy {
     pub ipv4_count: u32,
     /// Valid entries of `ipv6`.
     pub ipv6_count: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// EDNS options that only user space answers, a bit for each code below 32: a query that has one
+    /// of them goes up.
+    pub raised_options: u32,
     /// Addresses that are answered, in network order.
     pub ipv4: [[u8; 4]; MAX_ADDRESSES],
     /// Addresses that are answered, in network order.
@@ -81,7 +82,7 @@ impl Policy {
             flags: 0,
             ipv4_count: 0,
             ipv6_count: 0,
-            reserved: 0,
+            raised_options: 0,
             ipv4: [[0; 4]; MAX_ADDRESSES],
             ipv6: [[0; 16]; MAX_ADDRESSES],
         }

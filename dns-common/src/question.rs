@@ -74,12 +74,13 @@ impl Edns {
     }
 }
 
-/// Reads a query.
+/// Reads a query. One with an EDNS option in `raised` (see
+/// [`Policy::raised_options`](crate::Policy::raised_options)) is left to user space.
 ///
 /// # Errors
 /// The verdict says what is not understood; nothing has been written.
 #[inline(always)]
-pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
+pub fn read<M: Message>(message: &M, seed: u64, raised: u32) -> Result<Question, Verdict> {
     let octets = message.octets();
     let header = message.load_u64(0).ok_or(Verdict::Length)?;
     let counts = message.load_u32(8).ok_or(Verdict::Length)?;
@@ -137,7 +138,7 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
         }
         Edns::NONE
     } else {
-        read_opt(message, end, octets)?
+        read_opt(message, end, octets, raised)?
     };
 
     Ok(Question {
@@ -155,7 +156,7 @@ pub fn read<M: Message>(message: &M, seed: u64) -> Result<Question, Verdict> {
 
 /// Reads the one additional record, which must be an OPT that ends with the message.
 #[inline(always)]
-fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdict> {
+fn read_opt<M: Message>(message: &M, at: u32, octets: u32, raised: u32) -> Result<Edns, Verdict> {
     let front = message.load_u64(at).ok_or(Verdict::Edns)?;
     let back = message.load_u32(at.wrapping_add(7)).ok_or(Verdict::Edns)?;
     // Root owner and type.
@@ -167,18 +168,25 @@ fn read_opt<M: Message>(message: &M, at: u32, octets: u32) -> Result<Edns, Verdi
     if option_at.wrapping_add(data_octets) != octets {
         return Err(Verdict::Edns);
     }
-    // Every option is ignored and none is echoed (RFC 6891, section 6.1.2), but each must end
-    // within the record.
+    // Every option but those raised is ignored and none is echoed (RFC 6891, section 6.1.2), but
+    // each must end within the record.
+    let mut is_raised = 0u64;
     for _ in 0..MAX_OPTIONS {
         if option_at >= octets {
             break;
         }
         let option = message.load_u32(option_at).ok_or(Verdict::Edns)?;
         let option_octets = u32::from(((option >> 16) as u16).swap_bytes());
+        // Without a branch: codes that are equal modulo 64 go up too, which is only slower.
+        let code = u32::from((option as u16).swap_bytes());
+        is_raised |= u64::from(raised) >> (code & 63);
         option_at = option_at.wrapping_add(4).wrapping_add(option_octets);
     }
     if message.blur(option_at) != octets {
         return Err(Verdict::Edns);
+    }
+    if is_raised & 1 != 0 {
+        return Err(Verdict::Option);
     }
     let size = u32::from(((front >> 24) as u16).swap_bytes());
     let dnssec_ok = (back & 0x80) << 23;

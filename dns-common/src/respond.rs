@@ -115,7 +115,7 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Verdict {
 
 #[inline(always)]
 fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdict, Verdict> {
-    let question = question::read(message, table.seed())?;
+    let question = question::read(message, table.seed(), table.raised_options())?;
     let mut plan = match table.find(question.hash) {
         Some(blob) => {
             let head = compare(message, HEADER_OCTETS, question.name_octets, &blob)?;

@@ -59,6 +59,8 @@ verdicts! {
     Class = "class",
     /// Up: an additional record other than OPT, or options that overrun.
     Edns = "edns",
+    /// Up: an EDNS option that user space is told to answer.
+    Option = "option",
     /// Up: a question for a type that is not data, or that belongs to the parent zone.
     MetaType = "meta_type",
     /// Up: no answer is known for the name.

@@ -47,6 +47,7 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
         | Verdict::Malformed
         | Verdict::Class
         | Verdict::Edns
+        | Verdict::Option
         | Verdict::MetaType
         | Verdict::Miss
         | Verdict::Collision

@@ -128,6 +128,11 @@ impl Table for Answers {
     }
 
     #[inline(always)]
+    fn raised_options(&self) -> u32 {
+        self.policy.raised_options
+    }
+
+    #[inline(always)]
     fn find(&self, hash: u64) -> Option<PageBlob> {
         // SAFETY: an element that is replaced meanwhile gives another reference, old or new; the
         // responder compares the name in the blob that it leads to.

@@ -24,6 +24,8 @@ pub struct Response {
     pub flags: Vec<String>,
     /// The EDNS line without its semicolon, if the response has an OPT record.
     pub edns: Option<String>,
+    /// EDNS options as dig shows them, such as `NSID: 6e73 ("ns")`.
+    pub edns_options: Vec<String>,
     /// The question as it came back, in its letter case.
     pub question: Option<(String, String)>,
     /// The answer section.
@@ -137,8 +139,13 @@ impl Response {
                 response.flags = flags.split_whitespace().map(str::to_owned).collect();
             } else if let Some(edns) = line.strip_prefix("; EDNS: ") {
                 response.edns = Some(edns.to_owned());
+            } else if let ("OPT PSEUDOSECTION:", Some(option)) = (section, line.strip_prefix("; "))
+            {
+                response.edns_options.push(option.to_owned());
             } else if let Some(size) = line.strip_prefix(";; MSG SIZE  rcvd: ") {
                 response.octets = size.trim().parse().context("message size")?;
+            } else if line == ";; OPT PSEUDOSECTION:" {
+                section = "OPT PSEUDOSECTION:";
             } else if let Some(name) = line.strip_suffix(" SECTION:") {
                 section = name.trim_start_matches([';', ' ']);
             } else if line.is_empty() {
@@ -187,7 +194,7 @@ impl Record {
         let name = next()?.to_owned();
         let ttl = next()?.parse().with_context(|| format!("TTL of {line}"))?;
         let class = next()?;
-        ensure!(class == "IN", "class {class} in {line}");
+        ensure!(["IN", "CH"].contains(&class), "class {class} in {line}");
         let rtype = next()?.to_owned();
         let data = words.collect::<Vec<_>>().join(" ");
         Ok(Self {

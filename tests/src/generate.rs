@@ -133,7 +133,7 @@ pub struct Ask {
 /// Questions that an honest or an odd client could ask.
 pub fn ask() -> impl Strategy<Value = Ask> {
     let options = prop::collection::vec(
-        (any::<u16>(), prop::collection::vec(any::<u8>(), 0..20)),
+        (option_code(), prop::collection::vec(any::<u8>(), 0..20)),
         0..4,
     );
     let size = prop_oneof![Just(0u16), Just(512), Just(1232), Just(4096), any::<u16>()];
@@ -168,6 +168,14 @@ pub fn ask() -> impl Strategy<Value = Ask> {
             opt,
             version,
         })
+}
+
+/// Codes of EDNS options, those with a meaning among them.
+fn option_code() -> impl Strategy<Value = u16> {
+    prop_oneof![
+        1 => any::<u16>(),
+        1 => prop::sample::select(vec![3u16, 8, 10, 11, 12, 15]),
+    ]
 }
 
 /// The message of a question.

@@ -63,6 +63,7 @@ pub fn settings() -> Settings {
         port: 53,
         max_udp_octets: Policy::default().max_udp_octets,
         sets_truncate_bit: true,
+        raised_options: 0,
     }
 }
 

@@ -114,11 +114,10 @@ impl Plan {
                     .collect(),
                 udp_workers: 2,
                 policy: Default::default(),
+                terms: Default::default(),
                 tcp: TcpLimits::default(),
             },
-            fast_path: Some(Arc::new(FinishedAnswers {
-                policy: Default::default(),
-            })),
+            fast_path: Some(Arc::new(FinishedAnswers)),
             upstreams: None,
             listening: Vec::new(),
         }

@@ -95,13 +95,25 @@ fn every_key_is_explained() {
         .filter_map(|line| line.split(" | ").next())
         .collect();
     let sample: Value = serde_json::from_str(sample(&document)).unwrap();
-    let members = ["xdp", "cache", "transfer", "reverse"]
-        .map(|object| sample[object].as_object().unwrap().keys());
+    let objects = ["xdp", "cache", "transfer", "reverse", "server"];
+    let members = objects.map(|object| sample[object].as_object().unwrap());
+    let inner = sample["server"].as_object().unwrap().values();
+    let inner = inner.filter_map(Value::as_object);
+    let members = members.into_iter().chain(inner).map(|one| one.keys());
     let members = members.into_iter().flatten().map(String::as_str);
     let members = members.chain(DCOS_KEYS);
-    let keys = KEYS
-        .into_iter()
-        .filter(|key| !["xdp", "cache", "transfer", "secondary", "reverse", "dcos"].contains(key));
+    let keys = KEYS.into_iter().filter(|key| {
+        ![
+            "xdp",
+            "cache",
+            "transfer",
+            "secondary",
+            "reverse",
+            "server",
+            "dcos",
+        ]
+        .contains(key)
+    });
     for key in keys.chain(members) {
         assert!(rows.contains(&format!("`{key}`")), "{key} has no row");
     }
@@ -111,6 +123,7 @@ fn every_key_is_explained() {
         "object `transfer`",
         "list `secondary`",
         "object `reverse`",
+        "object `server`",
         "object `dcos`",
     ] {
         assert!(document.contains(&format!("## The {object}")));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use dns_userspace::{
-    answers::{Rcode, Transport},
+    answers::{Policy, Rcode, Transport},
     server::FastPath,
     zones::Snapshot,
 };
@@ -290,7 +290,13 @@ fn what_is_no_query_gets_no_response() {
 fn a_panic_is_one_servfail() {
     struct PanicsAtId1;
     impl FastPath for PanicsAtId1 {
-        fn answer(&self, _: &Snapshot, message: &mut [u8], _: usize) -> Option<(usize, Rcode)> {
+        fn answer(
+            &self,
+            _: &Snapshot,
+            _: &Policy,
+            message: &mut [u8],
+            _: usize,
+        ) -> Option<(usize, Rcode)> {
             if message[..2] == [0, 1] {
                 message[2] |= 0x80;
                 panic!("as the test wants it");
@@ -318,6 +324,7 @@ fn a_fast_path_answers_in_place() {
         fn answer(
             &self,
             snapshot: &Snapshot,
+            _: &Policy,
             message: &mut [u8],
             len: usize,
         ) -> Option<(usize, Rcode)> {

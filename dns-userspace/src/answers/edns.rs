@@ -21,6 +21,9 @@ pub mod option {
 /// Octets of an option before its data.
 pub const OPTION_HEADER_OCTETS: usize = 4;
 
+/// Octets of edns-tcp-keepalive in a response (RFC 7828, section 3.1).
+pub const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
+
 /// Octets that an [`ExtendedError`] takes.
 pub const EXTENDED_ERROR_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
 

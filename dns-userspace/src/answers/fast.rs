@@ -136,6 +136,11 @@ impl<'s> Table for SnapshotTable<'s> {
     }
 
     #[inline(always)]
+    fn raised_options(&self) -> u32 {
+        self.policy.raised_options()
+    }
+
+    #[inline(always)]
     fn find(&self, hash: u64) -> Option<SliceBlob<'s>> {
         self.snapshot.blob(hash).map(SliceBlob)
     }

@@ -93,6 +93,16 @@ pub fn write_explained(query: &Query<'_>, rcode: Rcode, why: ExtendedError, size
     write_empty(query, rcode, Some(why), size)
 }
 
+/// Writes a response without records that sends the client to TCP.
+#[must_use]
+pub fn write_truncated(query: &Query<'_>, size: Size) -> Vec<u8> {
+    let mut response = write_error(query, Rcode::NOERROR, size);
+    if let Some(flags) = response.get_mut(2) {
+        *flags |= (TC >> 8) as u8;
+    }
+    response
+}
+
 fn write_empty(
     query: &Query<'_>,
     rcode: Rcode,

@@ -1,8 +1,10 @@
 //! Answers: what a snapshot says to a question, and that as a message. Pure: no sockets, no clock.
 
+pub mod cookie;
 pub mod edns;
 pub mod encode;
 pub mod fast;
+pub mod identity;
 pub mod message;
 pub mod query;
 pub mod resolve;

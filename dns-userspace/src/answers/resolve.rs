@@ -68,6 +68,18 @@ pub struct Resolution<'s> {
     pub extended_error: Option<ExtendedError>,
 }
 
+impl Resolution<'_> {
+    /// Leaves out all RRsets of the name at the end of the chain but the first, which is the one
+    /// with its address where there is one (RFC 8482, section 4.1).
+    pub(super) fn keep_one_rrset(&mut self) {
+        let is_alias =
+            |entry: &Entry<'_>| matches!(entry.rrset.rtype(), Rtype::CNAME | Rtype::DNAME);
+        let before = self.answer.iter().take_while(|one| is_alias(one)).count();
+        self.answer.truncate(before + 1);
+        self.additional.clear();
+    }
+}
+
 /// Answers a question of class IN from `snapshot`; `None` if the name is in none of its zones.
 #[must_use]
 pub fn resolve<'s>(snapshot: &'s Snapshot, name: &Name, rtype: Rtype) -> Option<Resolution<'s>> {

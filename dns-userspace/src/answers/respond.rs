@@ -3,7 +3,8 @@
 
 use crate::zones::{Rtype, Snapshot};
 
-use super::edns::ExtendedError;
+use super::cookie;
+use super::edns::{ExtendedError, KEEPALIVE_OCTETS, OPTION_HEADER_OCTETS, option};
 use super::message::{self, Size};
 use super::query::{CLASS_IN, Query, RD, Rejection, rejected_header};
 use super::resolve::{Rcode, resolve};
@@ -30,6 +31,12 @@ pub struct Policy {
     pub sets_truncate_bit: bool,
     /// Whether names that are not ours are forwarded; if not they are refused.
     pub forwards: bool,
+    /// Whether queries with a COOKIE option get one back (RFC 7873).
+    pub cookies: bool,
+    /// Octets of the identifier that those get who ask for it; 0 for none (RFC 5001).
+    pub nsid_octets: u16,
+    /// Whether ANY over UDP gets one RRset rather than all (RFC 8482, section 4.1).
+    pub minimal_any: bool,
 }
 
 impl Default for Policy {
@@ -38,6 +45,9 @@ impl Default for Policy {
             max_udp_octets: 1232,
             sets_truncate_bit: true,
             forwards: false,
+            cookies: false,
+            nsid_octets: 0,
+            minimal_any: false,
         }
     }
 }
@@ -54,6 +64,34 @@ pub enum Decision<'m> {
 }
 
 impl Policy {
+    /// EDNS options that finished answers know nothing of, a bit for each code below 32: see
+    /// [`dns_common::Policy::raised_options`].
+    #[must_use]
+    pub const fn raised_options(&self) -> u32 {
+        let cookie = (self.cookies as u32) << option::COOKIE;
+        let nsid = ((self.nsid_octets != 0) as u32) << option::NSID;
+        cookie | nsid
+    }
+
+    /// Octets to be kept free for the options of the response.
+    fn options_octets(&self, query: &Query<'_>, transport: Transport) -> usize {
+        let Some(edns) = query.edns.filter(|edns| !edns.options.is_empty()) else {
+            return 0;
+        };
+        let has = |code| edns.option(code).is_some();
+        let mut octets = 0;
+        if self.cookies && has(option::COOKIE) {
+            octets += cookie::OPTION_OCTETS;
+        }
+        if self.nsid_octets != 0 && has(option::NSID) {
+            octets += OPTION_HEADER_OCTETS + usize::from(self.nsid_octets);
+        }
+        if transport == Transport::Tcp && has(option::KEEPALIVE) {
+            octets += KEEPALIVE_OCTETS;
+        }
+        octets
+    }
+
     /// The bounds of a response to `query`.
     #[must_use]
     pub fn size(&self, query: &Query<'_>, transport: Transport) -> Size {
@@ -67,7 +105,7 @@ impl Policy {
             }
         };
         Size {
-            limit: usize::from(limit),
+            limit: usize::from(limit).saturating_sub(self.options_octets(query, transport)),
             sets_truncate_bit: self.sets_truncate_bit,
             edns_size: self.max_udp_octets.max(PLAIN_UDP_OCTETS),
         }
@@ -82,16 +120,32 @@ pub fn decide<'m>(
     transport: Transport,
     policy: &Policy,
 ) -> Decision<'m> {
-    let query = match Query::parse(message) {
-        Ok(query) => query,
-        Err(Rejection::Ignore) => return Decision::Ignore,
-        Err(Rejection::Header(rcode)) => {
-            // As in mesos-dns nothing but the opcode is taken from what could not be read.
-            return rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
-                Decision::Respond(message::write_header(id, flags & !RD, rcode), rcode)
-            });
-        }
+    match Query::parse(message) {
+        Ok(query) => decide_query(snapshot, query, transport, policy),
+        Err(rejection) => reject(message, rejection),
+    }
+}
+
+/// What becomes of a message that is no query.
+#[must_use]
+pub fn reject(message: &[u8], rejection: Rejection) -> Decision<'static> {
+    let Rejection::Header(rcode) = rejection else {
+        return Decision::Ignore;
     };
+    // As in mesos-dns nothing but the opcode is taken from what could not be read.
+    rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
+        Decision::Respond(message::write_header(id, flags & !RD, rcode), rcode)
+    })
+}
+
+/// Decides about one query.
+#[must_use]
+pub fn decide_query<'m>(
+    snapshot: &Snapshot,
+    query: Query<'m>,
+    transport: Transport,
+    policy: &Policy,
+) -> Decision<'m> {
     let size = policy.size(&query, transport);
     let error = |rcode| Decision::Respond(message::write_error(&query, rcode, size), rcode);
     if query.edns.is_some_and(|edns| edns.version != 0) {
@@ -101,7 +155,10 @@ pub fn decide<'m>(
         return error(rcode);
     }
     match resolve(snapshot, &query.name, query.rtype) {
-        Some(resolution) => {
+        Some(mut resolution) => {
+            if policy.minimal_any && query.rtype == Rtype::ANY && transport == Transport::Udp {
+                resolution.keep_one_rrset();
+            }
             let response = message::write(&query, &resolution, size);
             Decision::Respond(response, resolution.rcode)
         }

@@ -10,6 +10,7 @@ use crate::config::{self, Config, Surroundings};
 
 mod against;
 pub mod check;
+pub mod descriptors;
 pub mod detach;
 mod event_file;
 mod explain;

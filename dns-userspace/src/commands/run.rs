@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::load_config;
+use super::{descriptors, load_config};
 use crate::config::{Surroundings, XdpMode};
 use crate::daemon::{self, Setup};
 
@@ -61,6 +62,10 @@ pub enum LogFormat {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     start_log(arguments);
     let setup = arguments.load()?;
+    match descriptors::raise_limit() {
+        Ok(limit) => debug!(limit, "file descriptors"),
+        Err(error) => warn!(%error, "the limit of file descriptors stays as it is"),
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

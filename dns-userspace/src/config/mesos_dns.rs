@@ -9,14 +9,14 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{
-    Authentication, Config, Credentials, OnExit, Problem, Secret, Tls, Transfer, Xdp, XdpMode,
-    cache, dcos, reverse, transfer,
+    Authentication, Config, Credentials, OnExit, Problem, Secret, Server, Tls, Transfer, Xdp,
+    XdpMode, cache, dcos, reverse, transfer,
 };
 use crate::forwarder::CacheSettings;
 use crate::records::reverse::Reverse;
 
 /// Every key, spelled as `/v1/config` spells it.
-pub const KEYS: [&str; 44] = [
+pub const KEYS: [&str; 45] = [
     "RefreshSeconds",
     "Port",
     "Timeout",
@@ -60,6 +60,7 @@ pub const KEYS: [&str; 44] = [
     "transfer",
     "secondary",
     "reverse",
+    "server",
     "dcos",
 ];
 
@@ -173,6 +174,7 @@ fn defaults(path: &Path) -> Config {
             networks: Vec::new(),
             pointers: true,
         },
+        server: Server::default(),
         dcos: None,
     }
 }
@@ -306,6 +308,11 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         "MesosCredentials" => found.credentials(value, &mut config.mesos_credentials),
         "IAMConfigFile" => found.text(value, &mut config.iam_config_file),
         "MesosAuthentication" => found.text(value, &mut reading.authentication),
+        "server" => {
+            let unknown = found.server(value, &mut config.server).into_iter();
+            let unknown = unknown.map(|key| format!("unknown key {key:?} is ignored"));
+            reading.warnings.extend(unknown);
+        }
         "dcos" => read_dcos(reading, value),
         "transfer" => {
             let found = transfer::read(value);
@@ -391,7 +398,7 @@ impl Found<'_> {
         self.late.push(problem);
     }
 
-    fn text(&mut self, value: &Value, slot: &mut String) {
+    pub(super) fn text(&mut self, value: &Value, slot: &mut String) {
         match value {
             Value::String(text) => slot.clone_from(text),
             Value::Null => {}
@@ -560,6 +567,11 @@ impl Found<'_> {
             other => self.wrong_type(other, "object", "an object"),
         }
         None
+    }
+
+    /// The key, with its path.
+    pub(super) const fn key(&self) -> &str {
+        self.key
     }
 
     /// A member of this object, by its full name.

@@ -10,6 +10,7 @@ pub mod host;
 pub mod mesos_dns;
 mod reverse;
 mod secret;
+pub mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub use dcos::Dcos;
 pub use host::Surroundings;
 pub use secret::Secret;
+pub use server::Server;
 pub use tls::Tls;
 pub use transfer::{Secondary, Transfer};
 pub use xdp::{OnExit, Xdp, XdpMode};
@@ -126,6 +128,8 @@ pub struct Config {
     pub secondary: Vec<Secondary>,
     /// `reverse`.
     pub reverse: Reverse,
+    /// `server`.
+    pub server: Server,
     /// `dcos`, if the file has it.
     pub dcos: Option<Dcos>,
 }

@@ -6,7 +6,7 @@ use std::fs;
 use serde::Deserialize;
 
 use super::mesos_dns::Reading;
-use super::{Authentication, Iam, Secondary, Secret, Surroundings, tls, transfer};
+use super::{Authentication, Iam, Secondary, Secret, Surroundings, server, tls, transfer};
 use crate::mesos::state::{parse_ip, split_host_port};
 use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
@@ -37,6 +37,7 @@ pub(super) fn validate(reading: &mut Reading, surroundings: &Surroundings) {
     listener(reading);
     zookeeper(reading);
     transfers(reading);
+    server::validate(reading);
     let late = std::mem::take(&mut reading.late);
     reading.problems.extend(late);
     warnings(reading);
@@ -428,6 +429,13 @@ fn warnings(reading: &mut Reading) {
                 "{key} {name:?} is no domain name; the zone's own name is used"
             ));
         }
+    }
+    let server = &config.server;
+    let guards = !server.allow_clients.is_empty() || server.rate_limit.responses_per_second != 0;
+    if guards && !config.xdp.interfaces.is_empty() {
+        let warning = "server.allow_clients and server.rate_limit hold in user space only: \
+                       with either of them the kernel does not answer";
+        warnings.push(warning.to_owned());
     }
     reading.warnings.extend(warnings);
 }

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::answers::Policy;
+use crate::answers::cookie::{Secret, Secrets};
+use crate::answers::identity::Identity;
 use crate::config::{Config, Dcos};
 use crate::forwarder;
 use crate::records::dcos::aliases::{Route, route};
-use crate::server::BindError;
+use crate::server::{BindError, Guard, TcpLimits, Terms};
 use crate::zones::Name;
 
 use super::dcos::Cluster;
@@ -37,8 +39,62 @@ pub(super) fn listener(config: &Config) -> Result<IpAddr> {
 pub(super) fn policy(config: &Config) -> Policy {
     Policy {
         sets_truncate_bit: config.set_truncate_bit,
+        minimal_any: config.server.minimal_any,
         ..Policy::default()
     }
+}
+
+/// What clients are given besides answers, and which of them.
+pub(super) fn terms(config: &Config) -> Terms {
+    /// For cookies where no secret is shared; the same over reloads, so that cookies stay good.
+    static OWN_SECRET: LazyLock<Secret> = LazyLock::new(|| Secret(rand::random()));
+    let server = &config.server;
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let guard = Guard::new(server.allow_clients.clone(), server.rate_limit.limit());
+    Terms {
+        guard: Arc::new(guard),
+        cookies: server.cookies.enabled.then(|| {
+            if server.cookies.secrets.is_empty() {
+                Secrets::Own(*OWN_SECRET)
+            } else {
+                Secrets::Shared(server.cookies.secrets.clone())
+            }
+        }),
+        badcookie: server.cookies.badcookie,
+        nsid: server.nsid.clone().into_bytes(),
+        identity: Identity {
+            version: text(&server.version),
+            id: text(&server.id),
+        },
+    }
+}
+
+/// Bounds of TCP.
+pub(super) fn tcp_limits(config: &Config) -> TcpLimits {
+    let tcp = &config.server.tcp;
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    TcpLimits {
+        connections: count(tcp.connections),
+        per_client: count(tcp.per_client),
+        first_query: seconds(tcp.first_query_seconds),
+        idle: seconds(tcp.idle_seconds),
+        ..TcpLimits::default()
+    }
+}
+
+/// UDP threads for each address.
+pub(super) fn udp_workers(config: &Config) -> usize {
+    match usize::try_from(config.server.udp_workers) {
+        Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, NonZero::get),
+        Ok(workers) => workers,
+    }
+}
+
+/// Whether user space asks of clients what the kernel does not: it must not answer then.
+pub(super) fn is_beyond_the_kernel(config: &Config) -> bool {
+    let server = &config.server;
+    !server.allow_clients.is_empty() || server.rate_limit.responses_per_second != 0
 }
 
 /// The sockets of the DNS server. The IPv4 wildcard stands for all addresses of both families.

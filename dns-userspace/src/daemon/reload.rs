@@ -63,12 +63,17 @@ impl Daemon {
             "dcos, and Domain beside it, do not change while a DC/OS node runs: restart for that"
         );
         ensure!(
+            socket_settings(&self.setup) == socket_settings(&setup),
+            "server.udp_workers and server.tcp do not change while the daemon runs: restart for that"
+        );
+        ensure!(
             self.setup.follows_mesos() == setup.follows_mesos(),
             "Mesos is not begun nor ceased to be followed while the daemon runs: restart for that"
         );
         self.transfers
             .can_follow(&self.setup.config, &setup.config)?;
-        let is_same_policy = self.setup.config.set_truncate_bit == setup.config.set_truncate_bit;
+        let is_same_policy = self.setup.config.set_truncate_bit == setup.config.set_truncate_bit
+            && self.setup.config.server == setup.config.server;
         let transfers_the_same = self.setup.transfers_as(&setup);
         let answering = if self.setup.forwards_as(&setup) && is_same_policy && transfers_the_same {
             None
@@ -211,6 +216,12 @@ impl Plan {
 fn dns_place(setup: &Setup) -> (bool, String, u16) {
     let config = &setup.config;
     (config.dns_on, config.listener.clone(), config.port)
+}
+
+/// What is settled when the sockets of the server are opened.
+fn socket_settings(setup: &Setup) -> impl PartialEq {
+    let server = &setup.config.server;
+    (server.udp_workers, server.tcp)
 }
 
 fn http_place(setup: &Setup) -> (bool, String, u16) {

@@ -135,7 +135,7 @@ impl Setup {
 
     pub(super) fn dataplane_settings(&self, seed: u64) -> Result<dataplane::Settings> {
         let xdp = &self.config.xdp;
-        let policy = listen::policy(&self.config);
+        let policy = listen::terms(&self.config).applied_to(listen::policy(&self.config));
         let interfaces = &self.surroundings.addresses;
         let (addresses, port) =
             listen::kernel_place(&self.config, &self.own_addresses()?, interfaces);
@@ -144,6 +144,7 @@ impl Setup {
             mode: match xdp.mode {
                 // Without DNS the kernel must be as silent as the sockets.
                 _ if !self.config.dns_on => Mode::Off,
+                _ if listen::is_beyond_the_kernel(&self.config) => Mode::Off,
                 XdpMode::Auto => Mode::Auto,
                 XdpMode::Native => Mode::Native,
                 XdpMode::Generic => Mode::Generic,
@@ -158,6 +159,7 @@ impl Setup {
             port,
             max_udp_octets: policy.max_udp_octets,
             sets_truncate_bit: policy.sets_truncate_bit,
+            raised_options: policy.raised_options(),
         })
     }
 }

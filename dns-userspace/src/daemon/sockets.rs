@@ -1,7 +1,6 @@
 //! The sockets of the daemon: opened with what they answer by, and closed without losing what
 //! came in.
 
-use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::answers::Policy;
 use crate::config::Dcos;
 use crate::forwarder::Forwarder;
 use crate::http;
-use crate::server::{self, FastPath, FinishedAnswers, Server};
+use crate::server::{self, FastPath, FinishedAnswers, Server, Terms};
 use crate::transfer::Responder;
 use crate::zones::snapshot::Served;
 
@@ -56,6 +55,7 @@ impl Sockets {
 #[derive(Clone)]
 pub(super) struct Answering {
     pub(super) policy: Policy,
+    pub(super) terms: Terms,
     pub(super) forwarder: Option<Arc<Forwarder>>,
     pub(super) transfers: Option<Arc<Responder>>,
 }
@@ -80,20 +80,24 @@ impl Answering {
         };
         Ok(Self {
             policy: listen::policy(&setup.config),
+            terms: listen::terms(&setup.config),
             forwarder,
             transfers: transfers.responder(&setup.config),
         })
     }
 
-    fn fast_path(&self) -> Option<Arc<dyn FastPath>> {
-        Some(Arc::new(FinishedAnswers {
-            policy: self.policy,
-        }))
+    fn fast_path() -> Option<Arc<dyn FastPath>> {
+        Some(Arc::new(FinishedAnswers))
     }
 
     /// Has an open server answer this way.
     pub(super) fn apply_to(&self, server: &Server) {
-        server.set_rules(self.policy, self.fast_path(), self.forwarder.clone());
+        server.set_rules(
+            self.policy,
+            self.terms.clone(),
+            Self::fast_path(),
+            self.forwarder.clone(),
+        );
         server.set_transfers(self.transfers.clone());
     }
 
@@ -102,20 +106,21 @@ impl Answering {
     /// # Errors
     /// A socket that cannot be had and that is not dispensable.
     pub(super) fn open(&self, setup: &Setup, served: &Arc<Served>) -> Result<Server> {
-        let mut tcp = server::TcpLimits::default();
+        let mut tcp = listen::tcp_limits(&setup.config);
         if let Some(dcos) = setup.dcos() {
             tcp.idle = dcos.times.tcp_idle;
         }
         let mut settings = server::Settings {
             listen: setup.sockets()?,
-            udp_workers: std::thread::available_parallelism().map_or(1, NonZero::get),
+            udp_workers: listen::udp_workers(&setup.config),
             policy: self.policy,
+            terms: self.terms.clone(),
             tcp,
         };
         let listener = listen::listener(&setup.config)?;
         loop {
             let served = Arc::clone(served);
-            match server::start(&settings, served, self.fast_path(), self.forwarder.clone()) {
+            match server::start(&settings, served, Self::fast_path(), self.forwarder.clone()) {
                 Err(error)
                     if settings.listen.len() > 1
                         && listen::is_dispensable(&setup.config, listener, &error) =>

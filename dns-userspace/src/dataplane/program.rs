@@ -49,6 +49,8 @@ pub struct Settings {
     pub max_udp_octets: u16,
     /// `SetTruncateBit` of mesos-dns.
     pub sets_truncate_bit: bool,
+    /// EDNS options that user space answers: see [`Policy::raised_options`].
+    pub raised_options: u32,
 }
 
 /// The XDP program as an ELF object; `None` in a build without it.
@@ -357,6 +359,7 @@ fn policy(settings: &Settings) -> Policy {
         seed: settings.seed,
         max_udp: u32::from(settings.max_udp_octets),
         port: u32::from(settings.port),
+        raised_options: settings.raised_options,
         flags: if settings.sets_truncate_bit {
             flags::TRUNCATE
         } else {

@@ -1,17 +1,20 @@
-//! One message, whatever it came over: the fast path, the slow path, and the net under both.
+//! One message, whatever it came over: who may ask, the fast path, the slow path, and the net under
+//! all of them.
 
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::answers::message::write_error;
+use dns_common::Allowance;
+
+use crate::answers::message::{write_error, write_explained, write_truncated};
 use crate::answers::query::HEADER_OCTETS;
-use crate::answers::respond::servfail;
-use crate::answers::{Decision, Rcode, Transport, decide};
+use crate::answers::respond::{decide_query, reject, servfail};
+use crate::answers::{Decision, ExtendedError, Query, Rcode, Transport};
 use crate::transfer::{Outgoing, Responder, Response};
 use crate::zones::Snapshot;
 
 use super::counters::Totals;
+use super::terms::{Client, Extras, Malformed};
 use super::{Rules, header_rcode};
 
 /// What a worker does with a message.
@@ -22,8 +25,9 @@ pub(super) enum Outcome {
     InPlace(usize),
     /// Sends this.
     Respond(Vec<u8>),
-    /// Gives the query, which is unchanged in the buffer, to the forwarder.
-    Forward,
+    /// Gives the query, which is unchanged in the buffer, to the forwarder, and adds these to what
+    /// comes back.
+    Forward(Extras),
     /// Gives the message, which is unchanged in the buffer, to [`Basis::transfer`].
     Claimed,
     /// Sends the messages of a zone transfer.
@@ -58,13 +62,15 @@ impl Header {
     pub(super) fn after_panic(&self, tally: &mut Totals) -> Outcome {
         tally.panics += 1;
         match servfail(&self.octets).filter(|_| self.is_whole) {
-            Some(response) => {
-                tally.response(response.len(), Rcode::SERVFAIL);
-                Outcome::Respond(response)
-            }
+            Some(response) => respond(response, Rcode::SERVFAIL, tally),
             None => Outcome::Nothing,
         }
     }
+}
+
+fn respond(response: Vec<u8>, rcode: Rcode, tally: &mut Totals) -> Outcome {
+    tally.response(response.len(), rcode);
+    Outcome::Respond(response)
 }
 
 impl Basis<'_> {
@@ -72,15 +78,19 @@ impl Basis<'_> {
     pub(super) fn answer_guarded(
         self,
         message: &mut [u8],
-        transport: Transport,
+        client: Client,
         tally: &mut Totals,
     ) -> Outcome {
         let len = message.len();
         let header = Header::of(message, len);
         // What a panic leaves half done is the buffer, of which only the header, copied before, is
         // used after.
-        let answering = AssertUnwindSafe(|| self.answer(message, len, transport, tally));
+        let answering = AssertUnwindSafe(|| self.answer(message, len, client, tally));
         catch_unwind(answering).unwrap_or_else(|_| header.after_panic(tally))
+    }
+
+    fn claims(self, message: &[u8]) -> bool {
+        self.transfers.is_some_and(|one| one.claims(message))
     }
 
     /// Answers the query in the first `len` octets of `buffer`, and counts it. May panic.
@@ -88,68 +98,119 @@ impl Basis<'_> {
         self,
         buffer: &mut [u8],
         len: usize,
-        transport: Transport,
+        client: Client,
         tally: &mut Totals,
     ) -> Outcome {
         tally.queries += 1;
-        let Self {
-            rules, snapshot, ..
-        } = self;
-        if transport == Transport::Udp
+        let rules = self.rules;
+        let guard = &rules.terms.guard;
+        if !guard.allows(client.address) {
+            let message = buffer.get(..len).unwrap_or_default();
+            // Zone transfers have a list of their own.
+            return match self.claims(message) {
+                true => Outcome::Claimed,
+                false => self.prohibit(message, client, tally),
+            };
+        }
+        let is_udp = client.transport == Transport::Udp;
+        let allowance = match is_udp {
+            true => guard.take(client.address),
+            false => Allowance::Answer,
+        };
+        if is_udp
+            && allowance == Allowance::Answer
             && let Some(fast_path) = &rules.fast_path
-            && let Some((len, rcode)) = fast_path.answer(snapshot, buffer, len)
+            && let Some((len, rcode)) = fast_path.answer(self.snapshot, &rules.policy, buffer, len)
         {
             tally.fast += 1;
             tally.response(len, rcode);
             return Outcome::InPlace(len);
         }
         let message = buffer.get(..len).unwrap_or_default();
-        if self.transfers.is_some_and(|one| one.claims(message)) {
+        if self.claims(message) {
             return Outcome::Claimed;
         }
-        match decide(snapshot, message, transport, &rules.policy) {
-            Decision::Ignore => {
-                tally.ignored += 1;
-                Outcome::Nothing
+        let query = match Query::parse(message) {
+            Ok(query) => query,
+            Err(_) if allowance != Allowance::Answer => {
+                tally.limited += 1;
+                return Outcome::Nothing;
             }
-            Decision::Respond(response, rcode) => {
-                tally.response(response.len(), rcode);
-                Outcome::Respond(response)
+            Err(rejection) => return carry_out(reject(message, rejection), tally),
+        };
+        self.answer_query(query, client, allowance, tally)
+    }
+
+    fn answer_query(
+        self,
+        query: Query<'_>,
+        client: Client,
+        allowance: Allowance,
+        tally: &mut Totals,
+    ) -> Outcome {
+        let rules = self.rules;
+        let size = rules.policy.size(&query, client.transport);
+        let extras = match rules.terms.extras(&query, client) {
+            Ok(extras) => extras,
+            Err(Malformed) if allowance == Allowance::Answer => {
+                let response = write_error(&query, Rcode::FORMERR, size);
+                return respond(response, Rcode::FORMERR, tally);
             }
+            Err(Malformed) => Extras::default(),
+        };
+        let finish = |mut response: Vec<u8>, rcode, tally: &mut Totals| {
+            extras.add_to(&mut response);
+            respond(response, rcode, tally)
+        };
+        if allowance != Allowance::Answer && !extras.has_good_cookie() {
+            if rules.terms.badcookie && extras.has_cookie() {
+                tally.slipped += 1;
+                let response = write_error(&query, Rcode::BADCOOKIE, size);
+                return finish(response, Rcode::BADCOOKIE, tally);
+            }
+            if allowance == Allowance::Slip {
+                tally.slipped += 1;
+                return finish(write_truncated(&query, size), Rcode::NOERROR, tally);
+            }
+            tally.limited += 1;
+            return Outcome::Nothing;
+        }
+        if let Some(response) = rules.terms.identity.answer(&query, size) {
+            return finish(response, Rcode::NOERROR, tally);
+        }
+        match decide_query(self.snapshot, query, client.transport, &rules.policy) {
+            Decision::Respond(response, rcode) => finish(response, rcode, tally),
             Decision::Forward(query) => match &rules.forwarder {
-                Some(forwarder) if forwarder.refuses(&query.name) => {
-                    let size = rules.policy.size(&query, transport);
-                    let response = write_error(&query, Rcode::REFUSED, size);
-                    tally.response(response.len(), Rcode::REFUSED);
-                    Outcome::Respond(response)
-                }
-                Some(forwarder) => {
-                    let size = rules.policy.size(&query, transport);
-                    match forwarder.cached(&query, size) {
-                        Some(response) => {
-                            tally.response(response.len(), header_rcode(&response));
-                            Outcome::Respond(response)
-                        }
-                        None => Outcome::Forward,
+                Some(forwarder) if forwarder.refuses(&query.name) => finish(
+                    write_error(&query, Rcode::REFUSED, size),
+                    Rcode::REFUSED,
+                    tally,
+                ),
+                Some(forwarder) => match forwarder.cached(&query, size) {
+                    Some(response) => {
+                        let rcode = header_rcode(&response);
+                        finish(response, rcode, tally)
                     }
-                }
-                None => Outcome::Forward,
+                    None => Outcome::Forward(extras),
+                },
+                None => Outcome::Forward(extras),
             },
+            Decision::Ignore => carry_out(Decision::Ignore, tally),
         }
     }
 
-    /// Answers a message that has to do with zone transfers, from `peer`.
-    pub(super) fn transfer(
-        self,
-        message: &[u8],
-        peer: IpAddr,
-        transport: Transport,
-        tally: &mut Totals,
-    ) -> Outcome {
+    /// Answers a message that has to do with zone transfers, from `client`.
+    pub(super) fn transfer(self, message: &[u8], client: Client, tally: &mut Totals) -> Outcome {
         let policy = &self.rules.policy;
-        let response = self
-            .transfers
-            .map(|one| one.respond(self.snapshot, message, peer, transport, policy));
+        let response = self.transfers.map(|one| {
+            one.respond(
+                self.snapshot,
+                message,
+                client.address,
+                client.transport,
+                policy,
+            )
+        });
         match response {
             None | Some(Response::Ignore) => {
                 tally.ignored += 1;
@@ -160,6 +221,28 @@ impl Basis<'_> {
                 Outcome::Respond(response)
             }
             Some(Response::Many(outgoing)) => Outcome::Transfer(outgoing),
+        }
+    }
+
+    /// REFUSED with the reason, for a client that must not ask; nothing for what is no query.
+    fn prohibit(self, message: &[u8], client: Client, tally: &mut Totals) -> Outcome {
+        tally.prohibited += 1;
+        let Ok(query) = Query::parse(message) else {
+            return Outcome::Nothing;
+        };
+        let size = self.rules.policy.size(&query, client.transport);
+        let why = ExtendedError::PROHIBITED;
+        let response = write_explained(&query, Rcode::REFUSED, why, size);
+        respond(response, Rcode::REFUSED, tally)
+    }
+}
+
+fn carry_out(decision: Decision<'_>, tally: &mut Totals) -> Outcome {
+    match decision {
+        Decision::Respond(response, rcode) => respond(response, rcode, tally),
+        Decision::Ignore | Decision::Forward(_) => {
+            tally.ignored += 1;
+            Outcome::Nothing
         }
     }
 }

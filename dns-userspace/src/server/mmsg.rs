@@ -150,6 +150,12 @@ impl Batch {
         socket_address(&slot.name, header.msg_hdr.msg_namelen)
     }
 
+    /// The address that a datagram came from.
+    #[must_use]
+    pub fn source(&self, position: usize) -> Option<IpAddr> {
+        self.peer(position).map(|peer| peer.ip())
+    }
+
     /// Where a datagram was sent to, if the socket is told.
     #[must_use]
     pub fn local(&self, position: usize) -> Option<Local> {

@@ -20,15 +20,21 @@ use crate::transfer::Responder;
 use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
 
+mod admission;
 pub mod counters;
+pub mod guard;
 mod handle;
 pub mod mmsg;
+mod stream;
 mod tcp;
+mod terms;
 mod udp;
 
 use counters::Counters;
 pub use counters::Totals;
+pub use guard::Guard;
 pub use tcp::TcpLimits;
+pub use terms::Terms;
 
 /// Answers a query in place where a finished answer exists: the part of the work that the XDP
 /// program does too.
@@ -36,26 +42,29 @@ pub trait FastPath: Send + Sync {
     /// The query is in the first `len` octets of `message`. `Some` is the length of the response
     /// that took its place, and its code; `None` leaves the message as it was, and the slow path
     /// answers.
-    fn answer(&self, snapshot: &Snapshot, message: &mut [u8], len: usize)
-    -> Option<(usize, Rcode)>;
+    fn answer(
+        &self,
+        snapshot: &Snapshot,
+        policy: &Policy,
+        message: &mut [u8],
+        len: usize,
+    ) -> Option<(usize, Rcode)>;
 }
 
 /// The fast path over the finished answers of the snapshot: what the kernel answers, answered here
 /// where there is no XDP.
 #[derive(Debug, Clone, Copy)]
-pub struct FinishedAnswers {
-    /// The same as in [`Settings`].
-    pub policy: Policy,
-}
+pub struct FinishedAnswers;
 
 impl FastPath for FinishedAnswers {
     fn answer(
         &self,
         snapshot: &Snapshot,
+        policy: &Policy,
         message: &mut [u8],
         len: usize,
     ) -> Option<(usize, Rcode)> {
-        let (verdict, octets) = fast::answer(snapshot, &self.policy, message, len);
+        let (verdict, octets) = fast::answer(snapshot, policy, message, len);
         let rcode = match verdict {
             Verdict::BadVersion => Rcode::BADVERS,
             _ => header_rcode(message),
@@ -74,6 +83,8 @@ pub struct Settings {
     /// What the operator decides about responses; whether names are forwarded is decided by the
     /// presence of a forwarder.
     pub policy: Policy,
+    /// What clients are given besides answers, and which of them.
+    pub terms: Terms,
     /// Bounds of TCP.
     pub tcp: TcpLimits,
 }
@@ -96,22 +107,25 @@ struct Rules {
     fast_path: Option<Arc<dyn FastPath>>,
     forwarder: Option<Arc<Forwarder>>,
     policy: Policy,
+    terms: Terms,
 }
 
 impl Rules {
     fn new(
         policy: Policy,
+        terms: Terms,
         fast_path: Option<Arc<dyn FastPath>>,
         forwarder: Option<Arc<Forwarder>>,
     ) -> Arc<Self> {
         let policy = Policy {
             forwards: forwarder.is_some(),
-            ..policy
+            ..terms.applied_to(policy)
         };
         Arc::new(Self {
             fast_path,
             forwarder,
             policy,
+            terms,
         })
     }
 }
@@ -161,7 +175,12 @@ pub fn start(
 ) -> Result<Server, BindError> {
     let shared = Arc::new(Shared {
         served,
-        rules: ArcSwap::new(Rules::new(settings.policy, fast_path, forwarder)),
+        rules: ArcSwap::new(Rules::new(
+            settings.policy,
+            settings.terms.clone(),
+            fast_path,
+            forwarder,
+        )),
         transfers: ArcSwapOption::empty(),
         runtime: Handle::current(),
         stop: CancellationToken::new(),
@@ -178,7 +197,7 @@ pub fn start(
         listening.push(bound.address);
     }
     let tcp = Arc::new(Counters::default());
-    tcp::serve(&shared, listeners, settings.tcp, &tcp);
+    tcp::serve(&tcp::Acceptor::new(&shared, &tcp, settings.tcp), listeners);
     let mut server = Server {
         shared,
         listening,
@@ -215,10 +234,11 @@ impl Server {
     pub fn set_rules(
         &self,
         policy: Policy,
+        terms: Terms,
         fast_path: Option<Arc<dyn FastPath>>,
         forwarder: Option<Arc<Forwarder>>,
     ) {
-        let rules = Rules::new(policy, fast_path, forwarder);
+        let rules = Rules::new(policy, terms, fast_path, forwarder);
         self.shared.rules.store(rules);
     }
 
@@ -303,7 +323,7 @@ fn bind_once(mut address: SocketAddr, udp_workers: usize) -> Result<Bound, BindE
         address = bound;
         sockets.push(socket);
     }
-    let tcp = tcp::bind(address)?;
+    let tcp = tcp::bind(address, "TCP")?;
     Ok(Bound {
         udp: sockets,
         tcp,

@@ -2,7 +2,7 @@
 //! them (SO_REUSEPORT). What a thread needs for a batch of queries is laid out when it starts; it
 //! shares nothing that is written while it answers.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::answers::Transport;
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Header, Outcome};
 use super::mmsg::{Batch, Local, dropped, prepare, send_one, takes_local};
+use super::terms::{Client, Extras};
 use super::{BindError, Shared, bind_error, header_rcode, open};
 
 /// Datagrams per system call.
@@ -21,6 +22,9 @@ const BATCH: usize = 32;
 const STOP_CHECK: Duration = Duration::from_millis(200);
 /// What the kernel may hold for a worker that is busy.
 const RECEIVE_BUFFER_OCTETS: usize = 1 << 20;
+
+/// In place of an address that is none.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A bound socket and where it is bound.
 #[derive(Clone)]
@@ -119,17 +123,22 @@ impl Worker<'_> {
     }
 
     fn answer_one(&mut self, basis: Basis<'_>, position: usize, header: &mut Header) {
+        // A datagram to whose source nothing can be sent has no octets, and gets no response.
+        let address = self.batch.source(position).unwrap_or(NOBODY);
         let Some((buffer, len)) = self.batch.datagram(position) else {
             return;
         };
         *header = Header::of(buffer, len);
-        let mut outcome = basis.answer(buffer, len, Transport::Udp, &mut self.tally);
+        let client = Client {
+            address,
+            transport: Transport::Udp,
+            is_encrypted: false,
+            idle: Duration::ZERO,
+        };
+        let mut outcome = basis.answer(buffer, len, client, &mut self.tally);
         if matches!(outcome, Outcome::Claimed) {
             let message = buffer.get(..len).unwrap_or_default().to_vec();
-            let Some(peer) = self.batch.peer(position) else {
-                return;
-            };
-            outcome = basis.transfer(&message, peer.ip(), Transport::Udp, &mut self.tally);
+            outcome = basis.transfer(&message, client, &mut self.tally);
         }
         self.finish(position, outcome);
     }
@@ -147,13 +156,13 @@ impl Worker<'_> {
                     self.batch.queue(position, response.len());
                 }
             }
-            Outcome::Forward => self.forward(position),
+            Outcome::Forward(extras) => self.forward(position, extras),
         }
     }
 
     /// Has a task on tokio ask the upstreams and send the response; beyond the bound of the
     /// forwarder the client is told at once, so that it goes to its next server without waiting.
-    fn forward(&mut self, position: usize) {
+    fn forward(&mut self, position: usize, extras: Extras) {
         let local = self.batch.local(position);
         let Some(peer) = self.batch.peer(position) else {
             return;
@@ -177,9 +186,10 @@ impl Worker<'_> {
                 };
                 let message = message.to_vec();
                 let task = async move {
-                    let response = forwarder
+                    let mut response = forwarder
                         .forward(&message, Transport::Udp, &policy, permit)
                         .await;
+                    extras.add_to(&mut response);
                     reply.send(&response);
                 };
                 self.shared.tasks.spawn_on(task, &self.shared.runtime);
@@ -188,7 +198,8 @@ impl Worker<'_> {
             None => {
                 self.tally.shed += 1;
                 let response = crate::forwarder::servfail(message, Transport::Udp, &policy);
-                if let Some(response) = response {
+                if let Some(mut response) = response {
+                    extras.add_to(&mut response);
                     let rcode = header_rcode(&response);
                     self.tally.response(response.len(), rcode);
                     self.finish(position, Outcome::Respond(response));
