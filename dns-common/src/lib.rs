@@ -17,6 +17,7 @@
 )]
 
 pub mod blob;
+pub mod encloser;
 pub mod name;
 pub mod policy;
 pub mod question;

@@ -97,27 +97,34 @@ pub fn read<M: Message>(message: &M, seed: u64, raised: u32) -> Result<Question,
     let mut hasher = Hasher::new(seed);
     let mut sum = 0u64;
     let mut at = HEADER_OCTETS;
-    let mut name_octets = 0;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let word = window(message, at)?;
-        let zeros = name::zero_octets(word);
-        if zeros != 0 {
-            let (before_root, mask) = name::first_mark(zeros);
-            hasher.push(name::fold(word & mask));
-            sum = sum.wrapping_add(halves(word & mask));
-            name_octets = at
-                .wrapping_sub(HEADER_OCTETS)
-                .wrapping_add(before_root)
-                .wrapping_add(1);
+        let Some(word) = message.load_u64(at) else {
+            break;
+        };
+        if name::zero_octets(word) != 0 {
             break;
         }
         hasher.push(name::fold(word));
         sum = sum.wrapping_add(halves(word));
-        at = at.wrapping_add(name::WORD);
+        at = message.bound(at.wrapping_add(name::WORD));
     }
+    let at = message.bound(message.blur(at));
+    sum = message.forget(sum);
+    let word = window(message, at, octets)?;
+    let zeros = name::zero_octets(word);
+    if zeros == 0 {
+        return Err(Verdict::Malformed);
+    }
+    let (before_root, mask) = name::first_mark(zeros);
+    hasher.push(name::fold(word & mask));
+    sum = sum.wrapping_add(halves(word & mask));
+    let name_octets = at
+        .wrapping_sub(HEADER_OCTETS)
+        .wrapping_add(before_root)
+        .wrapping_add(1);
     let name_octets = message.blur(name_octets);
-    if name_octets == 0 || name_octets > name::MAX_OCTETS {
+    if name_octets > name::MAX_OCTETS {
         return Err(Verdict::Malformed);
     }
 
@@ -150,7 +157,7 @@ pub fn read<M: Message>(message: &M, seed: u64, raised: u32) -> Result<Question,
         end,
         edns: Edns(message.blur(edns.0)),
         header_sum: fold_sum(halves(header).wrapping_add(u64::from(counts))),
-        question_sum: fold_sum(sum),
+        question_sum: message.forget(fold_sum(sum)),
     })
 }
 
@@ -201,21 +208,13 @@ fn read_opt<M: Message>(message: &M, at: u32, octets: u32, raised: u32) -> Resul
 /// Eight octets at `at`. Past the end of the message there is anything, or zeros: a name that
 /// reaches there is too long for its message.
 #[inline(always)]
-pub(crate) fn window<M: Message>(message: &M, at: u32) -> Result<u64, Verdict> {
+fn window<M: Message>(message: &M, at: u32, octets: u32) -> Result<u64, Verdict> {
     if let Some(word) = message.load_u64(at) {
         return Ok(word);
     }
-    let octets = message.octets();
-    if at >= octets || octets < name::WORD {
+    let left = message.blur(octets.wrapping_sub(at));
+    if left == 0 {
         return Err(Verdict::Malformed);
     }
-    let last = message
-        .load_u64(octets.wrapping_sub(name::WORD))
-        .ok_or(Verdict::Malformed)?;
-    Ok(last
-        >> (at
-            .wrapping_add(name::WORD)
-            .wrapping_sub(octets)
-            .wrapping_mul(8)
-            & 63))
+    message.last_word(at, left).ok_or(Verdict::Malformed)
 }

@@ -4,15 +4,16 @@
 //! answered leaves as it came. After it nothing can fail but a bound that was checked before.
 
 use crate::blob::{self, Blob, Entry, Head, Table, entry_flags};
+use crate::encloser::{self, Found};
 use crate::name;
-use crate::question::{self, Question, window};
+use crate::question::{self, Question};
 use crate::sum::{Sums, fold_sum, halves, sum_at};
 use crate::verdict::Verdict;
 use crate::wire::{HEADER_OCTETS, MIN_UDP_OCTETS, OPT_OCTETS, flags, rtype};
 
 /// A DNS message in a buffer that can be loaded from, resized and stored to. Offsets count from
 /// the start of the message; words are little-endian.
-pub trait Message {
+pub trait Message: Sized {
     /// Octets of the message.
     fn octets(&self) -> u32;
     /// Eight octets, `None` where that is outside the buffer. Where the message ends in them, what
@@ -20,10 +21,30 @@ pub trait Message {
     fn load_u64(&self, at: u32) -> Option<u64>;
     /// Four octets, `None` outside the message.
     fn load_u32(&self, at: u32) -> Option<u32>;
+    /// The octets of a word of which the first `left` count: the others are zero. `None` if more
+    /// than eight count, or where that is outside the message.
+    ///
+    /// They are loaded with those before them: behind there may be nothing, and there is always a
+    /// header before.
+    #[inline(always)]
+    fn last_word(&self, at: u32, left: u32) -> Option<u64> {
+        if left > name::WORD {
+            return None;
+        }
+        let missing = name::WORD.wrapping_sub(left);
+        let word = self.load_u64(at.wrapping_sub(missing))?;
+        // In two steps, as a shift by a whole word is none.
+        Some((word >> (missing.wrapping_mul(4) & 63)) >> (missing.wrapping_mul(4) & 63))
+    }
     /// Gives `value` back. In the kernel, as a number of which the verifier knows nothing: a value
     /// that it knows exactly, such as the trip count of a loop, has all that follows verified once
     /// for each.
-    fn blur(&self, value: u32) -> u32;
+    fn forget(&self, value: u64) -> u64;
+    /// The same with a smaller number.
+    #[inline(always)]
+    fn blur(&self, value: u32) -> u32 {
+        self.forget(u64::from(value)) as u32
+    }
     /// Gives an offset below 4096 back. In the kernel, masked out of the compiler's sight, so that
     /// an offset which a loop moves on has the same range in every turn.
     fn bound(&self, offset: u32) -> u32;
@@ -41,6 +62,11 @@ pub trait Message {
     fn store_u32(&mut self, at: u32, word: u32) -> Option<()>;
     /// Stores two octets, `None` outside the message.
     fn store_u16(&mut self, at: u32, word: u16) -> Option<()>;
+    /// [`encloser::find`]. In the kernel a function of its own, which the verifier sees once.
+    #[inline(always)]
+    fn closest_encloser<T: Table>(&self, table: &T, octets: u32) -> Found {
+        encloser::find(self, table, octets)
+    }
     /// Completes what surrounds the message: lengths, addresses, checksums.
     fn seal(&mut self, response: &Sums) -> Option<()>;
 }
@@ -144,7 +170,7 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
 /// proves nothing. Equality with a stored name, which is well formed, also proves that the labels
 /// of the question are.
 #[inline(always)]
-fn compare<M: Message, B: Blob>(
+pub(crate) fn compare<M: Message, B: Blob>(
     message: &M,
     start: u32,
     octets: u32,
@@ -159,79 +185,44 @@ fn compare<M: Message, B: Blob>(
     let mut stored_at = blob::NAME_AT;
     // Bounded by the longest name.
     for _ in 0..name::MAX_WORDS {
-        let word = window(message, at)? & name::first_octets(left);
+        if left <= name::WORD {
+            break;
+        }
+        let word = message.load_u64(at).ok_or(Verdict::Collision)?;
         let stored = blob.load_u64(stored_at).ok_or(Verdict::Collision)?;
         if name::fold(word) != stored {
             return Err(Verdict::Collision);
-        }
-        if left <= name::WORD {
-            return Ok(head);
         }
         at = message.bound(at.wrapping_add(name::WORD));
         stored_at = message.bound(stored_at.wrapping_add(name::WORD));
         left = left.wrapping_sub(name::WORD);
     }
-    Err(Verdict::Collision)
+    let left = message.blur(left);
+    let word = message
+        .last_word(message.blur(at), left)
+        .ok_or(Verdict::Collision)?;
+    let stored = blob
+        .load_u64(message.blur(stored_at))
+        .ok_or(Verdict::Collision)?;
+    if name::fold(word) != stored {
+        return Err(Verdict::Collision);
+    }
+    Ok(head)
 }
 
-/// Denies a name that is not in the index, on the word of its closest encloser: the nearest
-/// ancestor that exists (RFC 4592, section 3.3.1).
+/// Denies a name that is not in the index.
 #[inline(always)]
 fn deny_name<M: Message, T: Table>(
     message: &M,
     table: &T,
     question: &Question,
 ) -> Result<Plan<T::Blob>, Verdict> {
-    /// Labels that are taken off the name; deeper names go up.
-    const MAX_LABELS: u32 = 8;
     if is_special(question.rtype) {
         return Err(Verdict::MetaType);
     }
-    let end = HEADER_OCTETS.wrapping_add(question.name_octets);
-    let mut at = HEADER_OCTETS;
-    for _ in 0..MAX_LABELS {
-        let label = message.load_u32(at).ok_or(Verdict::Malformed)?;
-        let octets = label & 0xff;
-        // mesos-dns takes labels that start with an asterisk out of the question.
-        if octets == 0 || octets > 63 || (label >> 8) & 0xff == u32::from(b'*') {
-            return Err(Verdict::Miss);
-        }
-        at = message.bound(at.wrapping_add(octets).wrapping_add(1));
-        if at >= end {
-            return Err(Verdict::Malformed);
-        }
-        let left = end.wrapping_sub(at);
-        if let Some(blob) = table.find(hash_at(message, at, left, table.seed())?) {
-            let at = message.blur(at);
-            let head = compare(message, at, message.blur(left), &blob)?;
-            if head.flags() & blob::flags::OPAQUE != 0 {
-                return Err(Verdict::Miss);
-            }
-            let owner = at.wrapping_add(head.apex_offset());
-            return denial(table, question, head, owner, Verdict::NxDomain);
-        }
-    }
-    Err(Verdict::Miss)
-}
-
-/// The hash of the name of `octets` octets at `start`.
-#[inline(always)]
-fn hash_at<M: Message>(message: &M, start: u32, octets: u32, seed: u64) -> Result<u64, Verdict> {
-    let mut hasher = name::Hasher::new(seed);
-    let mut at = message.bound(start);
-    let mut left = octets;
-    // Bounded by the longest name.
-    for _ in 0..name::MAX_WORDS {
-        let word = window(message, at)?;
-        left = message.blur(left);
-        hasher.push(name::fold(word & name::first_octets(left)));
-        if left <= name::WORD {
-            return Ok(hasher.finish());
-        }
-        at = message.bound(at.wrapping_add(name::WORD));
-        left = left.wrapping_sub(name::WORD);
-    }
-    Err(Verdict::Malformed)
+    let found = message.closest_encloser(table, question.name_octets);
+    let (apex_at, head) = found.read()?;
+    denial(table, question, head, apex_at, Verdict::NxDomain)
 }
 
 /// Chooses the answer.
@@ -448,18 +439,26 @@ fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Re
 #[inline(always)]
 fn trailing_sum<M: Message>(message: &M, from: u32) -> Result<u64, Verdict> {
     const MAX_TRAILING_WORDS: u32 = 40;
-    let octets = message.octets();
-    let mut sum = 0u64;
-    let mut at = from;
-    for _ in 0..MAX_TRAILING_WORDS {
-        if at >= octets {
-            return Ok(sum_at(from, sum));
-        }
-        let left = octets.wrapping_sub(at);
-        sum = sum.wrapping_add(halves(window(message, at)? & name::first_octets(left)));
-        at = at.wrapping_add(name::WORD);
+    let mut left = message.blur(message.octets().wrapping_sub(from));
+    if left == 0 {
+        return Ok(0);
     }
-    Err(Verdict::Edns)
+    let mut sum = 0u64;
+    let mut at = message.bound(from);
+    for _ in 0..MAX_TRAILING_WORDS {
+        if left <= name::WORD {
+            break;
+        }
+        sum = sum.wrapping_add(halves(message.load_u64(at).ok_or(Verdict::Edns)?));
+        at = message.bound(at.wrapping_add(name::WORD));
+        left = left.wrapping_sub(name::WORD);
+    }
+    let left = message.blur(left);
+    let word = message
+        .last_word(message.blur(at), left)
+        .ok_or(Verdict::Edns)?;
+    let sum = message.forget(sum).wrapping_add(halves(word));
+    Ok(message.forget(sum_at(from, sum)))
 }
 
 /// Writes header, records and OPT; the question stays as it was sent.
@@ -528,6 +527,9 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
         left = left.wrapping_sub(CHUNK);
     }
     left = message.blur(left);
+    sum = message.forget(sum);
+    from = message.bound(message.blur(from));
+    to = message.bound(message.blur(to));
     // Bounded by the words of a chunk.
     for _ in 0..3 {
         if left < name::WORD {
@@ -540,14 +542,18 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
         to = message.bound(to.wrapping_add(name::WORD));
         left = left.wrapping_sub(name::WORD);
     }
+    left = message.blur(left);
+    sum = message.forget(sum);
+    from = message.blur(from);
+    to = message.blur(to);
     if left != 0 {
         // The last word overlaps the one before it.
-        let missing = name::WORD.wrapping_sub(message.blur(left));
+        let missing = name::WORD.wrapping_sub(left);
         let word = blob.load_u64(from.wrapping_sub(missing))?;
         message.store_u64(to.wrapping_sub(missing), word)?;
         sum = sum.wrapping_add(halves(word >> (missing.wrapping_mul(8) & 63)));
     }
-    Some(sum_at(at, sum))
+    Some(sum_at(at, message.forget(sum)))
 }
 
 /// Writes the OPT record of the response (RFC 6891, section 6.1.2): our size, version 0, DO

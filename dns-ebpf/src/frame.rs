@@ -1,11 +1,12 @@
 //! Ethernet, VLAN tags, IPv4, IPv6 and UDP: read on the way in, turned round on the way out.
 
+use dns_common::encloser::{self, Found};
 use dns_common::policy::MAX_ADDRESSES;
 use dns_common::sum::halves;
-use dns_common::{Message, Policy, Sums, Verdict};
+use dns_common::{Message, Policy, Sums, Table, Verdict};
 
 use crate::checksum;
-use crate::maps::{self, Blur};
+use crate::maps::{self, Answers, Blur};
 use crate::packet::{self, Packet};
 
 const ETHERNET_OCTETS: u32 = 14;
@@ -55,7 +56,7 @@ impl Frame {
     /// The reason why the frame is none of the responder's business.
     #[inline(always)]
     pub(crate) fn read(packet: Packet, policy: &Policy) -> Result<Self, Verdict> {
-        let blur = Blur::open()?;
+        let blur = Blur::new(policy);
         let interface = maps::interface(packet.interface()).ok_or(Verdict::OtherHost)?;
         let front = packet.load::<u64>(0).ok_or(Verdict::NotIp)?;
         if interface.mac != 0 && front & MAC_MASK != interface.mac {
@@ -274,8 +275,13 @@ impl Message for Frame {
     }
 
     #[inline(always)]
-    fn blur(&self, value: u32) -> u32 {
-        self.blur.blur(u64::from(value)) as u32
+    fn closest_encloser<T: Table>(&self, _: &T, octets: u32) -> Found {
+        Found::from_bits(self.packet.closest_encloser(self.udp_at, octets))
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u64) -> u64 {
+        self.blur.blur(value)
     }
 
     #[inline(always)]
@@ -291,7 +297,7 @@ impl Message for Frame {
         // From the end of the frame, not of the message: padding does not stay behind the response.
         let growth = self.at(octets).wrapping_sub(self.packet.octets()) as i32;
         if growth != 0 && !self.packet.adjust_tail(growth) {
-            make_room_in_front(self.packet, self.blur, growth, self.at(kept))?;
+            self.packet.make_room_in_front(growth, self.at(kept))?;
         }
         self.octets = octets;
         self.checksum = self.blur.blur(u64::from(self.checksum)) as u16;
@@ -338,12 +344,31 @@ impl Message for Frame {
     }
 }
 
+/// [`encloser::find`] for a query whose UDP header starts at `udp_at`.
+#[inline(always)]
+pub(crate) fn closest_encloser(packet: Packet, udp_at: u32, octets: u32) -> Found {
+    let Ok(answers) = Answers::open() else {
+        return Found::from_bits(0);
+    };
+    let query = Frame {
+        packet,
+        blur: Blur::new(answers.policy()),
+        ip_at: 0,
+        ipv6: false,
+        udp_at,
+        octets: 0,
+        endpoints: 0,
+        checksum: 0,
+    };
+    encloser::find(&query, &answers, octets)
+}
+
 /// Grows a frame that has no room behind: in front, where drivers leave 256 octets, and moves its
 /// first `kept` octets there. What is still missing must be behind.
 ///
 /// veth copies what a socket sent into a buffer that ends with the packet.
 #[inline(always)]
-fn make_room_in_front(packet: Packet, blur: Blur, growth: i32, kept: u32) -> Result<(), Verdict> {
+pub(crate) fn make_room_in_front(packet: Packet, growth: i32, kept: u32) -> Result<(), Verdict> {
     // Less than a word could not be moved word by word; the kernel keeps 40 octets for itself.
     let front = growth.clamp(8, 208);
     if !packet.grow_front(front) {
@@ -356,25 +381,33 @@ fn make_room_in_front(packet: Packet, blur: Blur, growth: i32, kept: u32) -> Res
             Err(Verdict::Broken)
         };
     }
-    let mut left = blur.blur(u64::from(kept)) as u32;
-    let distance = blur.blur(front as u64) as u32;
-    let mut to = 0;
+    move_to_front(packet, front as u32, kept).ok_or(Verdict::Broken)
+}
+
+/// Moves `octets` octets from `distance` to the start of the frame.
+#[inline(always)]
+fn move_to_front(packet: Packet, distance: u32, octets: u32) -> Option<()> {
+    let blur = Blur::by(u64::from(octets));
+    let distance = blur.blur(distance.into()) as u32;
+    let mut left = octets;
+    let mut to = 0u32;
     // Bounded by the headers and the longest question.
     for _ in 0..MAX_KEPT_WORDS {
-        let from = to + distance;
         if left < 8 {
-            // Overlaps the word before.
-            let at = packet::bound(to.wrapping_add(left).wrapping_sub(8));
-            let word = packet.load::<u64>(at + distance).ok_or(Verdict::Broken)?;
-            packet.store::<u64>(at, word).ok_or(Verdict::Broken)?;
-            return Ok(());
+            break;
         }
-        let word = packet.load::<u64>(from).ok_or(Verdict::Broken)?;
-        packet.store::<u64>(to, word).ok_or(Verdict::Broken)?;
+        let word: u64 = packet.load(to.wrapping_add(distance))?;
+        packet.store(to, word)?;
         to = packet::bound(to.wrapping_add(8));
         left = left.wrapping_sub(8);
     }
-    Err(Verdict::Broken)
+    let left = blur.blur(left.into()) as u32;
+    // Overlaps the word before.
+    let at = (blur.blur(to.into()) as u32)
+        .wrapping_add(left)
+        .wrapping_sub(8);
+    let word: u64 = packet.load(at.wrapping_add(distance))?;
+    packet.store(at, word)
 }
 
 #[inline(always)]

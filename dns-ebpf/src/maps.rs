@@ -37,10 +37,6 @@ static INTERFACES: Array<Interface, { policy::INTERFACE_SLOTS as usize }> = Arra
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
 
-/// Words that the verifier is to forget the value of, for each CPU.
-#[btf_map]
-static FORGET: PerCpuArray<u64, 1> = PerCpuArray::new();
-
 /// Counts a packet.
 #[inline(always)]
 pub(crate) fn count(verdict: Verdict) {
@@ -57,23 +53,37 @@ pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
     (interface.index == index).then_some(interface)
 }
 
-/// A cell through which a number goes and comes back unknown to the verifier.
+/// Makes the verifier forget what it knows of a number.
 #[derive(Clone, Copy)]
-pub(crate) struct Blur(*mut u64);
+pub(crate) struct Blur(u64);
 
 impl Blur {
     #[inline(always)]
-    pub(crate) fn open() -> Result<Self, Verdict> {
-        FORGET.get_ptr_mut(0).map(Self).ok_or(Verdict::Lease)
+    pub(crate) fn new(policy: &Policy) -> Self {
+        Self::by(policy.seed)
     }
 
+    /// Any number that the verifier does not know will do.
+    #[inline(always)]
+    pub(crate) fn by(unknown: u64) -> Self {
+        Self(unknown)
+    }
+
+    /// Gives `value` back: twice the exclusive or with one number, out of the compiler's sight.
     #[inline(always)]
     pub(crate) fn blur(self, value: u64) -> u64 {
-        // SAFETY: the cell belongs to this CPU, and XDP programs do not interrupt one another.
+        let mut value = value;
+        // SAFETY: two operations on registers.
         unsafe {
-            self.0.write_volatile(value);
-            self.0.read_volatile()
+            asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) self.0,
+                options(pure, nomem, nostack),
+            );
         }
+        value
     }
 }
 

@@ -4,6 +4,9 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use dns_common::Verdict;
+
+use crate::frame;
 
 /// No offset is larger; a bound that the verifier needs to see.
 const OFFSET_MASK: u32 = 0xfff;
@@ -121,12 +124,46 @@ impl Packet {
         unsafe { bpf_xdp_adjust_head(self.0, octets.wrapping_neg()) == 0 }
     }
 
+    /// [`frame::make_room_in_front`], as a function of its own.
+    #[inline(always)]
+    pub(crate) fn make_room_in_front(self, growth: i32, kept: u32) -> Result<(), Verdict> {
+        match xdns_make_room(self.0, growth, kept) {
+            0 => Ok(()),
+            1 => Err(Verdict::Resize),
+            _ => Err(Verdict::Broken),
+        }
+    }
+
+    /// [`frame::closest_encloser`], as a function of its own.
+    #[inline(always)]
+    pub(crate) fn closest_encloser(self, udp_at: u32, octets: u32) -> u64 {
+        xdns_encloser(self.0, udp_at, octets)
+    }
+
     /// Grows or shrinks the frame at its end.
     #[inline(always)]
     pub(crate) fn adjust_tail(self, delta: i32) -> bool {
         // SAFETY: the context is the kernel's; pointers are derived anew at each access.
         unsafe { bpf_xdp_adjust_tail(self.0, delta) == 0 }
     }
+}
+
+// The verifier sees a global function once, whatever leads to its calls.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -> u32 {
+    match frame::make_room_in_front(Packet(context), growth, kept) {
+        Ok(()) => 0,
+        Err(Verdict::Resize) => 1,
+        Err(_) => 2,
+    }
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_encloser(context: *mut xdp_md, udp_at: u32, octets: u32) -> u64 {
+    frame::closest_encloser(Packet(context), udp_at, octets).get()
 }
 
 /// Values of which any bits are valid: little-endian words as they stand in the packet.

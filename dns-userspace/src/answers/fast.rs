@@ -63,7 +63,7 @@ impl Message for Datagram<'_> {
     }
 
     #[inline(always)]
-    fn blur(&self, value: u32) -> u32 {
+    fn forget(&self, value: u64) -> u64 {
         value
     }
 
