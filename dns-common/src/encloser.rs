@@ -8,27 +8,26 @@ use crate::verdict::Verdict;
 use crate::wire::HEADER_OCTETS;
 
 /// Labels that are taken off a name; deeper names go up.
-const MAX_LABELS: u32 = 6;
-/// Words of the longest encloser that is looked for.
-const MAX_WORDS: u32 = 11;
+const MAX_LABELS: u32 = 8;
 
-/// What [`find`] gives, in one word: a function of its own returns it in the kernel.
+/// What is known of one ancestor, in one word: a function of its own returns it in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found(u64);
+pub struct Ancestor(u64);
 
-impl Found {
-    const IS_FOUND: u64 = 1 << 63;
-    const MALFORMED: u64 = 1;
-    const COLLISION: u64 = 2;
+impl Ancestor {
+    const EXISTS: u64 = 1 << 63;
+    /// It is not in the index.
+    pub const ABSENT: Self = Self(0);
+    /// It cannot be said whether it is.
+    pub const MISS: Self = Self(1);
+    const MALFORMED: u64 = 2;
+    const COLLISION: u64 = 3;
 
-    /// Where the apex of the zone stands in the message, and what the encloser's blob says.
+    /// Where the apex of the zone stands in the message, and what the ancestor's blob says.
     #[inline(always)]
     const fn new(apex_at: u32, head: Head) -> Self {
         Self(
-            Self::IS_FOUND
-                | (apex_at as u64) << 16
-                | (head.flags() as u64) << 8
-                | head.zone() as u64,
+            Self::EXISTS | (apex_at as u64) << 16 | (head.flags() as u64) << 8 | head.zone() as u64,
         )
     }
 
@@ -37,7 +36,7 @@ impl Found {
         Self(match verdict {
             Verdict::Malformed => Self::MALFORMED,
             Verdict::Collision => Self::COLLISION,
-            _ => 0,
+            _ => return Self::MISS,
         })
     }
 
@@ -55,13 +54,13 @@ impl Found {
         self.0
     }
 
-    /// Where the apex stands in the message; a head with the encloser's zone and flags.
+    /// Where the apex stands in the message; a head with the ancestor's zone and flags.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it cannot deny.
     #[inline(always)]
     pub const fn read(self) -> Result<(u32, Head), Verdict> {
-        if self.0 & Self::IS_FOUND == 0 {
+        if self.0 & Self::EXISTS == 0 {
             return Err(match self.0 {
                 Self::MALFORMED => Verdict::Malformed,
                 Self::COLLISION => Verdict::Collision,
@@ -69,24 +68,19 @@ impl Found {
             });
         }
         let apex_at = (self.0 >> 16) as u32 & 0xffff;
-        Ok((
-            apex_at,
-            Head::new(0, 0, self.0 as u8, (self.0 >> 8) as u8, 0),
-        ))
+        let head = Head::new(0, 0, self.0 as u8, (self.0 >> 8) as u8, 0);
+        Ok((apex_at, head))
     }
 }
 
-/// Looks for the closest encloser of the name of `octets` octets that stands after the header.
+/// Looks for the closest encloser of the name of `octets` octets that stands after the header:
+/// where the apex of its zone stands, and a head with its zone and flags.
 #[inline(always)]
-pub fn find<M: Message, T: Table>(message: &M, table: &T, octets: u32) -> Found {
-    match try_find(message, table, octets) {
-        Ok(found) => found,
-        Err(verdict) => Found::failed(verdict),
-    }
-}
-
-#[inline(always)]
-fn try_find<M: Message, T: Table>(message: &M, table: &T, octets: u32) -> Result<Found, Verdict> {
+pub(crate) fn find<M: Message, T: Table>(
+    message: &M,
+    table: &T,
+    octets: u32,
+) -> Result<(u32, Head), Verdict> {
     let mut at = HEADER_OCTETS;
     let mut left = octets;
     for _ in 0..MAX_LABELS {
@@ -103,15 +97,38 @@ fn try_find<M: Message, T: Table>(message: &M, table: &T, octets: u32) -> Result
         }
         at = at.wrapping_add(label_octets);
         left = left.wrapping_sub(label_octets);
-        if let Some(blob) = table.find(hash(message, at, left, table.seed())?) {
-            let head = compare(message, message.blur(at), message.blur(left), &blob)?;
-            if head.flags() & blob::flags::OPAQUE != 0 {
-                return Err(Verdict::Miss);
-            }
-            return Ok(Found::new(at.wrapping_add(head.apex_offset()), head));
+        let ancestor = message.ancestor(table, at, left);
+        if ancestor != Ancestor::ABSENT {
+            return ancestor.read();
         }
     }
     Err(Verdict::Miss)
+}
+
+/// Looks for the name of `octets` octets that stands at `at`.
+#[inline(always)]
+pub fn ancestor<M: Message, T: Table>(message: &M, table: &T, at: u32, octets: u32) -> Ancestor {
+    match try_ancestor(message, table, at, octets) {
+        Ok(ancestor) => ancestor,
+        Err(verdict) => Ancestor::failed(verdict),
+    }
+}
+
+#[inline(always)]
+fn try_ancestor<M: Message, T: Table>(
+    message: &M,
+    table: &T,
+    at: u32,
+    octets: u32,
+) -> Result<Ancestor, Verdict> {
+    let Some(blob) = table.find(hash(message, at, octets, table.seed())?) else {
+        return Ok(Ancestor::ABSENT);
+    };
+    let head = compare(message, message.blur(at), message.blur(octets), &blob)?;
+    if head.flags() & blob::flags::OPAQUE != 0 {
+        return Err(Verdict::Miss);
+    }
+    Ok(Ancestor::new(at.wrapping_add(head.apex_offset()), head))
 }
 
 /// The hash of the name of `octets` octets at `start`.
@@ -120,8 +137,8 @@ fn hash<M: Message>(message: &M, start: u32, octets: u32, seed: u64) -> Result<u
     let mut hasher = name::Hasher::new(seed);
     let mut at = message.bound(message.blur(start));
     let mut left = message.blur(octets);
-    // Bounded by the longest name that is looked for.
-    for _ in 0..MAX_WORDS {
+    // Bounded by the longest name.
+    for _ in 0..name::MAX_WORDS {
         if left <= name::WORD {
             break;
         }

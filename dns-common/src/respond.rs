@@ -4,7 +4,7 @@
 //! answered leaves as it came. After it nothing can fail but a bound that was checked before.
 
 use crate::blob::{self, Blob, Entry, Head, Table, entry_flags};
-use crate::encloser::{self, Found};
+use crate::encloser::{self, Ancestor};
 use crate::name;
 use crate::question::{self, Question};
 use crate::sum::{Sums, fold_sum, halves, sum_at};
@@ -62,10 +62,10 @@ pub trait Message: Sized {
     fn store_u32(&mut self, at: u32, word: u32) -> Option<()>;
     /// Stores two octets, `None` outside the message.
     fn store_u16(&mut self, at: u32, word: u16) -> Option<()>;
-    /// [`encloser::find`]. In the kernel a function of its own, which the verifier sees once.
+    /// [`encloser::ancestor`]. In the kernel a function of its own, which the verifier sees once.
     #[inline(always)]
-    fn closest_encloser<T: Table>(&self, table: &T, octets: u32) -> Found {
-        encloser::find(self, table, octets)
+    fn ancestor<T: Table>(&self, table: &T, at: u32, octets: u32) -> Ancestor {
+        encloser::ancestor(self, table, at, octets)
     }
     /// Completes what surrounds the message: lengths, addresses, checksums.
     fn seal(&mut self, response: &Sums) -> Option<()>;
@@ -220,8 +220,7 @@ fn deny_name<M: Message, T: Table>(
     if is_special(question.rtype) {
         return Err(Verdict::MetaType);
     }
-    let found = message.closest_encloser(table, question.name_octets);
-    let (apex_at, head) = found.read()?;
+    let (apex_at, head) = encloser::find(message, table, question.name_octets)?;
     denial(table, question, head, apex_at, Verdict::NxDomain)
 }
 

@@ -1,6 +1,6 @@
 //! Ethernet, VLAN tags, IPv4, IPv6 and UDP: read on the way in, turned round on the way out.
 
-use dns_common::encloser::{self, Found};
+use dns_common::encloser::{self, Ancestor};
 use dns_common::policy::MAX_ADDRESSES;
 use dns_common::sum::halves;
 use dns_common::{Message, Policy, Sums, Table, Verdict};
@@ -275,8 +275,8 @@ impl Message for Frame {
     }
 
     #[inline(always)]
-    fn closest_encloser<T: Table>(&self, _: &T, octets: u32) -> Found {
-        Found::from_bits(self.packet.closest_encloser(self.udp_at, octets))
+    fn ancestor<T: Table>(&self, _: &T, at: u32, octets: u32) -> Ancestor {
+        Ancestor::from_bits(self.packet.ancestor(self.udp_at, at, octets))
     }
 
     #[inline(always)]
@@ -344,11 +344,11 @@ impl Message for Frame {
     }
 }
 
-/// [`encloser::find`] for a query whose UDP header starts at `udp_at`.
+/// [`encloser::ancestor`] for a query whose UDP header starts at `udp_at`.
 #[inline(always)]
-pub(crate) fn closest_encloser(packet: Packet, udp_at: u32, octets: u32) -> Found {
+pub(crate) fn ancestor(packet: Packet, udp_at: u32, at: u32, octets: u32) -> Ancestor {
     let Ok(answers) = Answers::open() else {
-        return Found::from_bits(0);
+        return Ancestor::MISS;
     };
     let query = Frame {
         packet,
@@ -360,7 +360,7 @@ pub(crate) fn closest_encloser(packet: Packet, udp_at: u32, octets: u32) -> Foun
         endpoints: 0,
         checksum: 0,
     };
-    encloser::find(&query, &answers, octets)
+    encloser::ancestor(&query, &answers, at, octets)
 }
 
 /// Grows a frame that has no room behind: in front, where drivers leave 256 octets, and moves its

@@ -134,10 +134,10 @@ impl Packet {
         }
     }
 
-    /// [`frame::closest_encloser`], as a function of its own.
+    /// [`frame::ancestor`], as a function of its own.
     #[inline(always)]
-    pub(crate) fn closest_encloser(self, udp_at: u32, octets: u32) -> u64 {
-        xdns_encloser(self.0, udp_at, octets)
+    pub(crate) fn ancestor(self, udp_at: u32, at: u32, octets: u32) -> u64 {
+        xdns_ancestor(self.0, udp_at, at, octets)
     }
 
     /// Grows or shrinks the frame at its end.
@@ -162,8 +162,8 @@ pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn xdns_encloser(context: *mut xdp_md, udp_at: u32, octets: u32) -> u64 {
-    frame::closest_encloser(Packet(context), udp_at, octets).get()
+pub extern "C" fn xdns_ancestor(context: *mut xdp_md, udp_at: u32, at: u32, octets: u32) -> u64 {
+    frame::ancestor(Packet(context), udp_at, at, octets).get()
 }
 
 /// Values of which any bits are valid: little-endian words as they stand in the packet.

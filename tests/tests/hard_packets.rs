@@ -74,7 +74,7 @@ fn the_program_does_what_the_tables_say() {
 }
 
 /// The most instructions that the verifier may go through, on any kernel.
-const BUDGET: u32 = 250_000;
+const BUDGET: u32 = 60_000;
 
 #[test]
 fn the_verifier_stays_within_its_budget() {
