@@ -121,8 +121,8 @@ mod tests {
         let mut state = 0;
         // At once: what two seconds hold.
         assert_eq!(answered(limit, &mut state, SECOND, 1000, 0), 200);
-        // Then, while it asks ten times too much, the rate.
-        assert_eq!(answered(limit, &mut state, SECOND, 5000, 1000), 500);
+        // Then, while it asks ten times too much for five seconds, the rate.
+        assert_eq!(answered(limit, &mut state, SECOND, 5001, 1000), 500);
         // After the window it has its share again.
         assert_eq!(answered(limit, &mut state, 60 * SECOND, 1000, 0), 200);
         // One that keeps to the rate never notices.

@@ -343,7 +343,9 @@ fn the_kernel_leaves_queries_with_raised_options_to_user_space() {
     let address = Rrset::new(Rtype::A, 60, vec![Rdata::A([10, 0, 0, 1].into())]);
     replace(&mut editor, vec![(name("web.mesos"), address)], true);
     let snapshot = editor.snapshot();
-    let lists: [(Vec<(u16, Vec<u8>)>, bool); 5] = [
+    /// Codes with their data.
+    type Options = Vec<(u16, Vec<u8>)>;
+    let lists: [(Options, bool); 5] = [
         (vec![(10, vec![7; 8])], true),
         (vec![(12, vec![0; 9]), (3, vec![])], true),
         (vec![(10, vec![])], true),

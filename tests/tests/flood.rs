@@ -34,7 +34,7 @@ const TASK: &str = "nginx.marathon.mesos";
 fn a_million_absent_names_cost_nobody_anything() {
     needs_scene!();
     let scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    let macs = [&scene.cable.client, &scene.cable.server].map(|end| mac(end));
+    let macs = [&scene.cable.client, &scene.cable.server].map(mac);
     let client = Dig::at(SERVER[0]).from(&scene.cable.client);
     assert_eq!(client.ask(TASK, "A").unwrap().answer.len(), 1);
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();

@@ -52,7 +52,7 @@ impl Admission {
 
     /// How long a silent connection may stay: less where places are few (RFC 7766, section 6.2.3).
     pub(super) fn patience(&self, idle: Duration) -> Duration {
-        if self.total.available_permits() < self.connections / 4 {
+        if self.total.available_permits() * 4 < self.connections {
             idle / 4
         } else {
             idle
