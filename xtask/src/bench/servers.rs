@@ -17,7 +17,7 @@ use crate::toolchain::find_program;
 pub(super) const BACKEND_PORT: u16 = 5_300;
 
 /// A folder of its own for a server's files, empty.
-fn folder(bed: &Bed, server: &str) -> Result<PathBuf> {
+pub(super) fn folder(bed: &Bed, server: &str) -> Result<PathBuf> {
     let folder = bed.folder.join(server);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;

@@ -215,7 +215,7 @@ impl Subject {
             Dataset::Large => (
                 Source::Primary(primary(bed, dataset)?),
                 json!({
-                    "domain": "bench-has-no-cluster",
+                    "domain": "no-cluster",
                     "listener": SERVER,
                     "port": 53,
                     "externalon": false,
@@ -224,6 +224,7 @@ impl Subject {
                         "zone": "mesos",
                         "primaries": [format!("127.0.0.1:{}", servers::BACKEND_PORT)],
                     }],
+                    "transfer": { "state_directory": servers::folder(bed, "mesos-xdns")? },
                 }),
             ),
         };
