@@ -61,13 +61,38 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Compiles `dns-ebpf` into `OUT_DIR`.
+/// Compiles `dns-ebpf` into `OUT_DIR`, in both variants.
 fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    for (features, object, variable) in [
+        ("", "mesos-xdns.bpf.o", "MESOS_XDNS_BPF_OBJECT"),
+        (
+            "trace",
+            "mesos-xdns-trace.bpf.o",
+            "MESOS_XDNS_BPF_TRACE_OBJECT",
+        ),
+    ] {
+        let object = out_dir.join(object);
+        compile(toolchain, workspace, &out_dir, features, &object)?;
+        println!("cargo::rustc-env={variable}={}", object.display());
+    }
+    println!("cargo::rustc-cfg=has_bpf");
+    Ok(())
+}
+
+/// Compiles `dns-ebpf` with these features and copies it to `object`.
+fn compile(
+    toolchain: &Toolchain,
+    workspace: &Path,
+    out_dir: &Path,
+    features: &str,
+    object: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target_dir = out_dir.join("bpf");
     let output = toolchain
         .cargo(Path::new(&cargo), "build", &target_dir)
+        .args(["--features", features])
         .current_dir(workspace)
         .output()?;
     if !output.status.success() {
@@ -87,20 +112,15 @@ fn build(toolchain: &Toolchain, workspace: &Path) -> Result<(), Box<dyn Error>> 
         .join(BPF_TARGET)
         .join(BPF_PROFILE)
         .join(BPF_PACKAGE);
-    let object = out_dir.join("mesos-xdns.bpf.o");
-    fs::copy(built, &object)?;
-    println!(
-        "cargo::rustc-env=MESOS_XDNS_BPF_OBJECT={}",
-        object.display()
-    );
-    println!("cargo::rustc-cfg=has_bpf");
+    fs::copy(built, object)?;
     Ok(())
 }
 
 /// A fingerprint of everything that says what BPF maps hold. Maps of an earlier daemon are taken
 /// over if it is theirs too; that a comment changes it costs them being filled anew.
 fn layout(workspace: &Path) -> Result<u64, Box<dyn Error>> {
-    let mut files = vec![workspace.join("dns-ebpf/src/maps.rs")];
+    let maps = ["maps.rs", "sample.rs"].map(|file| workspace.join("dns-ebpf/src").join(file));
+    let mut files = Vec::from(maps);
     for entry in fs::read_dir(workspace.join("dns-common/src"))? {
         files.push(entry?.path());
     }

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod question;
 pub mod rate_limit;
 pub mod respond;
+pub mod sample;
 pub mod sum;
 pub mod verdict;
 pub mod wire;

@@ -28,21 +28,28 @@ pub struct Policy {
     /// EDNS options that only user space answers, a bit for each code below 32: a query that has one
     /// of them goes up.
     pub raised_options: u32,
+    /// One of so many packets is handed to user space; 0 for none.
+    pub sample_every: u32,
+    /// Zero; keeps the size a multiple of eight.
+    pub reserved: u32,
     /// Addresses that are answered, in network order.
     pub ipv4: [[u8; 4]; MAX_ADDRESSES],
     /// Addresses that are answered, in network order.
     pub ipv6: [[u8; 16]; MAX_ADDRESSES],
 }
 
-const _: () = assert!(size_of::<Policy>() == 40 + 20 * MAX_ADDRESSES);
+const _: () = assert!(size_of::<Policy>() == 48 + 20 * MAX_ADDRESSES);
 
 /// The word of a [`Policy`] that is `seed`.
 pub const SEED_WORD: usize = 0;
 /// The word of a [`Policy`] that is `answer_until`.
 pub const LEASE_WORD: usize = 1;
+/// The word of a [`Policy`] whose lower half is `sample_every`.
+pub const SAMPLE_WORD: usize = 5;
 
 const _: () = assert!(core::mem::offset_of!(Policy, seed) == 8 * SEED_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, answer_until) == 8 * LEASE_WORD);
+const _: () = assert!(core::mem::offset_of!(Policy, sample_every) == 8 * SAMPLE_WORD);
 
 /// Interfaces that the map `INTERFACES` can tell apart: its size, a power of two.
 pub const INTERFACE_SLOTS: u32 = 4096;
@@ -83,6 +90,8 @@ impl Policy {
             ipv4_count: 0,
             ipv6_count: 0,
             raised_options: 0,
+            sample_every: 0,
+            reserved: 0,
             ipv4: [[0; 4]; MAX_ADDRESSES],
             ipv6: [[0; 16]; MAX_ADDRESSES],
         }

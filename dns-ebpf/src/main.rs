@@ -9,6 +9,7 @@ mod checksum;
 mod frame;
 mod maps;
 mod packet;
+mod sample;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_jiffies64;
@@ -27,6 +28,16 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
         Ok(verdict) | Err(verdict) => verdict,
     };
     maps::count(verdict);
+    #[cfg(feature = "trace")]
+    aya_log_ebpf::info!(
+        &context,
+        "interface {}: {}",
+        Packet::new(context.ctx).interface(),
+        verdict.name()
+    );
+    if let Ok(answers) = Answers::open() {
+        sample::take(context.ctx, answers.policy(), verdict);
+    }
     match verdict {
         Verdict::Answered
         | Verdict::NoData

@@ -18,5 +18,6 @@ pub mod http;
 pub mod mesos;
 pub mod records;
 pub mod server;
+pub mod telemetry;
 pub mod transfer;
 pub mod zones;

@@ -66,6 +66,7 @@ impl Behind {
             stays: false,
             lease_seconds: 0,
             allows_generic: false,
+            traces: false,
         };
         let (plane, served) = cable.server.enter(move || {
             let lease = Lease::default();

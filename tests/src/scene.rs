@@ -47,6 +47,8 @@ pub struct Plan {
     pub config: Value,
     /// Interfaces on the command line.
     pub interfaces: Vec<String>,
+    /// Further arguments of the command line.
+    pub arguments: Vec<String>,
     /// What runs the daemon in place of the shell, such as `setpriv` with its arguments.
     pub wrapper: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl Plan {
                 "xdp": { "mode": "native", "max_names": 4096, "on_exit": "detach" },
             }),
             interfaces: vec![cable::INTERFACE.to_owned()],
+            arguments: Vec::new(),
             wrapper: Vec::new(),
         }
     }
@@ -126,6 +129,7 @@ fn launch(plan: &Plan, namespace: &Path, folder: &Path) -> Result<Process> {
     for interface in &plan.interfaces {
         command.args(["--interface", interface]);
     }
+    command.args(&plan.arguments);
     // What is logged must not depend on who runs the test.
     command.env_remove("RUST_LOG");
     Process::start("the daemon", &mut command)
@@ -151,13 +155,21 @@ impl Daemon {
         self.run_status(&[])
     }
 
+    /// A command that asks this daemon, beside it.
+    ///
+    /// # Panics
+    ///
+    /// The daemon is not there, which has been started from it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = inside(&self.namespace);
+        command.arg(daemon::binary().expect("the daemon's binary"));
+        command.args(arguments).arg("--config");
+        command.arg(self.folder.join("config.json"));
+        command
+    }
+
     fn run_status(&self, arguments: &[&str]) -> Result<String> {
-        let output = inside(&self.namespace)
-            .arg(daemon::binary().map_err(Error::msg)?)
-            .args(["status", "--config"])
-            .arg(self.folder.join("config.json"))
-            .args(arguments)
-            .output()?;
+        let output = self.command(&["status"]).args(arguments).output()?;
         ensure!(
             output.status.success(),
             "status: {}",

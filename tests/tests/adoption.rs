@@ -55,6 +55,7 @@ impl Scene {
             stays: true,
             lease_seconds: 0,
             allows_generic: false,
+            traces: false,
         };
         let lease = Lease::default();
         let start = || {

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use dns_userspace::telemetry::{Top, Watch};
 use dns_userspace::{
     config::{self, Config, Surroundings},
     daemon::{Measures, Published, Status},
@@ -29,6 +30,7 @@ struct Fixture {
     config: Arc<Config>,
     published: Arc<Published>,
     readiness: Mutex<Readiness>,
+    watch: Arc<Watch>,
 }
 
 impl Source for Fixture {
@@ -50,6 +52,10 @@ impl Source for Fixture {
 
     fn measures(&self) -> Measures {
         Measures::default()
+    }
+
+    fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
     }
 }
 
@@ -83,6 +89,7 @@ fn start(state: &str, change: impl Fn(&mut Config)) -> Api {
         config: Arc::new(config),
         published: Arc::new(published),
         readiness: Mutex::new(Readiness::Ready),
+        watch: Arc::default(),
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime
@@ -116,12 +123,18 @@ impl Answer {
 impl Api {
     /// Sends a request as it is, so that no client tidies its path up.
     fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        self.ask_as(method, path, &self.address.to_string(), headers)
+    }
+
+    /// The same to a host of this name.
+    fn ask_as(&self, method: &str, path: &str, host: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -326,4 +339,19 @@ fn metrics_are_a_page_of_text() {
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
     let sample = "\nmesos_xdns_config_last_reload_success 1";
     assert!(answer.body.contains(sample), "{}", answer.body);
+}
+
+#[test]
+fn who_asks_is_told_to_this_host_only() {
+    let api = start("fake-local.json", |_| {});
+    let top = api.get("/top");
+    assert_eq!(top.status, 200);
+    let top: Top = serde_json::from_str(&top.body).unwrap();
+    assert_eq!(top, Top::default(), "nothing has been gathered yet");
+    assert!(api.source.watch.every() > 0, "gathering begins");
+    // A page whose name was made to point here (DNS rebinding).
+    let foreign = api.ask_as("GET", "/top", "rebound.example", "");
+    assert_eq!(foreign.status, 403);
+    assert_eq!(api.ask_as("GET", "/top", "localhost:8123", "").status, 200);
+    assert_eq!(api.get("/capture?every=x").status, 400);
 }

@@ -94,6 +94,7 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "systemd",
         "the service unit is not verified",
     ),
+    program("tcpdump", "tcpdump", "captures are not read"),
     program("unbound", "unbound", "tests with Unbound are skipped"),
     program("unshare", "util-linux", "tests with BIND are skipped"),
 ];

@@ -80,6 +80,7 @@ fn read(words: &[String]) -> Result<Request, String> {
         config: PathBuf::from("config.json"),
         interfaces: Vec::new(),
         xdp_mode: None,
+        xdp_trace: false,
         log_format: LogFormat::Text,
         verbosity: 0,
     };

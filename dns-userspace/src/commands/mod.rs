@@ -9,6 +9,8 @@ use clap::Subcommand;
 use crate::config::{self, Config, Surroundings};
 
 mod against;
+mod api;
+pub mod capture;
 pub mod check;
 pub mod descriptors;
 pub mod detach;
@@ -18,11 +20,14 @@ pub mod mesos_dns;
 pub mod records;
 pub mod run;
 pub mod status;
+pub mod top;
 pub mod vips;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write the frames that pass the XDP program, which tcpdump does not see
+    Capture(capture::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::Arguments),
     /// Take XDP off the interfaces and remove what is pinned; a running daemon goes on in user space
@@ -35,6 +40,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Ask a running daemon how it is doing
     Status(status::Arguments),
+    /// Show what a running daemon is asked for, and by whom
+    Top(top::Arguments),
 }
 
 impl Command {
@@ -44,12 +51,14 @@ impl Command {
     /// What kept it from its end.
     pub fn run(self) -> anyhow::Result<u8> {
         match self {
+            Self::Capture(arguments) => capture::run(&arguments, &mut io::stdout().lock()),
             Self::Check(arguments) => check::run(&arguments, &mut io::stdout().lock()),
             Self::Detach(arguments) => detach::run(&arguments, &mut io::stdout().lock()),
             Self::Records(arguments) => records::run(&arguments, &mut io::stdout().lock()),
             Self::Vips(arguments) => vips::run(&arguments, &mut io::stdout().lock()),
             Self::Run(arguments) => run::run(&arguments),
             Self::Status(arguments) => status::run(&arguments, &mut io::stdout().lock()),
+            Self::Top(arguments) => top::run(&arguments, &mut io::stdout().lock()),
         }
     }
 }

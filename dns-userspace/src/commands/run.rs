@@ -25,6 +25,9 @@ pub struct Arguments {
     /// In place of xdp.mode
     #[arg(long, value_enum)]
     pub xdp_mode: Option<Mode>,
+    /// Load the XDP program in a variant that logs its verdict on each packet: slow
+    #[arg(long)]
+    pub xdp_trace: bool,
     /// How log lines are written to stderr; which ones, RUST_LOG says
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -102,6 +105,7 @@ impl Arguments {
                 config.xdp.interfaces.push(interface.clone());
             }
         }
+        config.xdp.trace = self.xdp_trace;
         if let Some(mode) = self.xdp_mode {
             config.xdp.mode = match mode {
                 Mode::Auto => XdpMode::Auto,

@@ -2,28 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-
-use super::load_config;
-use crate::config::{Config, Surroundings};
+use super::api;
 use crate::daemon::Status;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The configuration of the daemon, which says where its HTTP API is
-    #[arg(long, default_value = "config.json")]
-    pub config: PathBuf,
-    /// Where the HTTP API is, if not where the configuration says
-    #[arg(long)]
-    pub url: Option<String>,
+    #[command(flatten)]
+    api: api::Target,
     /// Print the whole account as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Prints the account. Status 1 if the daemon is not ready.
@@ -31,49 +21,14 @@ pub struct Arguments {
 /// # Errors
 /// No daemon answers.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
-    let base = match &arguments.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => url_of(&load_config(
-            &arguments.config,
-            &Surroundings::of_this_host(),
-        )?)?,
-    };
-    let url = format!("{base}/status");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let status: Status = runtime
-        .block_on(async {
-            let client = reqwest::Client::builder()
-                .timeout(Duration::from_secs(5))
-                .build()?;
-            let response = client
-                .get(&url)
-                .send()
-                .await
-                .context("is the daemon running?")?;
-            let status = response.error_for_status()?.json().await?;
-            anyhow::Ok(status)
-        })
-        .with_context(|| format!("asking {url}"))?;
+    let api = arguments.api.api()?;
+    let status: Status = api::runtime()?.block_on(api.json("/status"))?;
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
     } else {
         write!(out, "{}", text(&status))?;
     }
     Ok(u8::from(!status.ready))
-}
-
-fn url_of(config: &Config) -> anyhow::Result<String> {
-    if !config.http_on {
-        bail!("HttpOn is false in this configuration: there is no HTTP API to ask");
-    }
-    let host = match config.http_listener.parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-        _ => config.http_listener.clone(),
-    };
-    Ok(format!("http://{host}:{}", config.http_port))
 }
 
 /// The line of zone transfers, where there are any.

@@ -137,6 +137,7 @@ fn every_key_is_read_in_any_case() {
             pin_path: "/p".into(),
             on_exit: OnExit::Detach,
             lease_seconds: 9,
+            trace: false,
         }
     );
     assert_eq!(

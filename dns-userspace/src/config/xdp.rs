@@ -26,6 +26,8 @@ pub struct Xdp {
     pub on_exit: OnExit,
     /// Seconds without a sign of the daemon after which the kernel stops to answer; 0 for never.
     pub lease_seconds: u32,
+    /// Whether the program logs its verdict on each packet; by the command line only.
+    pub trace: bool,
 }
 
 impl Default for Xdp {
@@ -38,6 +40,7 @@ impl Default for Xdp {
             pin_path: DEFAULT_PIN_PATH.into(),
             on_exit: OnExit::Keep,
             lease_seconds: DEFAULT_LEASE_SECONDS,
+            trace: false,
         }
     }
 }

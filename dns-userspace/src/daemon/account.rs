@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::dataplane::DataPlane;
 use crate::http::{Readiness, Source};
 use crate::mesos::follow;
+use crate::telemetry::Watch;
 use crate::transfer::{Health, Versions};
 use crate::zones::Name;
 
@@ -32,6 +33,7 @@ pub(super) struct Account {
     pub(super) follows_mesos: bool,
     pub(super) reload_succeeded: AtomicBool,
     pub(super) is_ending: AtomicBool,
+    pub(super) watch: Arc<Watch>,
 }
 
 impl Account {
@@ -103,5 +105,8 @@ impl Source for Account {
             publish_duration: self.outlet.publish_duration.clone(),
             reload_succeeded: self.reload_succeeded.load(Ordering::Relaxed),
         }
+    }
+    fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
     }
 }

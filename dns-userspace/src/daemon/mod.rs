@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use crate::dataplane::{DataPlane, Lease};
+use crate::dataplane::{DataPlane, Lease, keep_sampling};
 use crate::http::{self, Source as _};
 use crate::mesos::follow::{self, Follower};
 use crate::mesos::leader::Candidates;
@@ -122,6 +122,7 @@ struct Daemon {
     seed: u64,
     lease: Lease,
     _renewing: AbortOnDropHandle<()>,
+    _sampling: AbortOnDropHandle<()>,
     is_listening: bool,
     said_ready: bool,
 }
@@ -170,6 +171,9 @@ impl Daemon {
         let secondaries = transfers.keep(&setup, served);
         let answering = Answering::new(&setup, cluster.as_ref(), &transfers)?;
         let pipeline = Arc::new(Mutex::new(pipeline));
+        let watch = Arc::default();
+        let sampling = keep_sampling(Arc::clone(&dataplane), Arc::clone(&watch));
+        let sampling = AbortOnDropHandle::new(tokio::spawn(sampling));
         let account = Account {
             config: ArcSwap::from_pointee(setup.config.clone()),
             outlet: lock(&pipeline).outlet(),
@@ -186,6 +190,7 @@ impl Daemon {
             follows_mesos: setup.follows_mesos(),
             reload_succeeded: AtomicBool::new(true),
             is_ending: AtomicBool::new(false),
+            watch,
         };
         Ok(Self {
             setup,
@@ -199,6 +204,7 @@ impl Daemon {
             seed,
             lease,
             _renewing: renewing,
+            _sampling: sampling,
             is_listening: false,
             said_ready: false,
         })

@@ -123,6 +123,7 @@ impl Setup {
             stays: xdp.on_exit == OnExit::Keep,
             lease_seconds: xdp.lease_seconds,
             allows_generic: xdp.allow_generic,
+            traces: xdp.trace,
         }
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use aya::maps::{MapData, RingBuf};
 use dns_common::Verdict;
 
 use crate::answers::encode::BlobEncoder;
@@ -26,8 +27,10 @@ mod program;
 mod publish;
 mod reason;
 mod running;
+mod sample;
 mod slots;
 mod sys;
+mod trace;
 
 pub use attach::{Attachment, Mode};
 pub use detach::{detach_all, detach_from};
@@ -36,6 +39,7 @@ pub use lease::Lease;
 pub use program::{Settings, Xdp, object};
 pub use publish::Occupancy;
 pub use running::{Life, Pinning, Running};
+pub use sample::keep_sampling;
 
 /// The kernel's side of the daemon.
 pub enum DataPlane {
@@ -72,7 +76,7 @@ impl DataPlane {
     /// [`Reason`].
     #[must_use]
     pub fn start(settings: &Settings, life: &Life, lease: &Lease, may_adopt: bool) -> Self {
-        let reason = match program::object() {
+        let reason = match program::variant(life.traces) {
             _ if !is_wanted(settings) => Reason::Configured,
             None => Reason::NotBuilt,
             Some(object) => match Running::start(object, settings, life, lease, may_adopt) {
@@ -168,6 +172,18 @@ impl DataPlane {
         match self {
             Self::Xdp(running) => running.xdp().encoder(),
             Self::Off(_) => Arc::new(BlobEncoder),
+        }
+    }
+
+    /// Has the kernel hand over one of `every` packets, and says where; none if it is 0.
+    fn sample(&mut self, every: u32) -> Option<anyhow::Result<RingBuf<MapData>>> {
+        match self {
+            Self::Xdp(running) => {
+                let xdp = running.xdp_mut();
+                xdp.set_sampling(every);
+                (every != 0).then(|| xdp.samples())
+            }
+            Self::Off(_) => None,
         }
     }
 

@@ -8,11 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::Xdp as XdpProgram;
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use dns_common::policy::{INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SEED_WORD, flags};
+use dns_common::policy::{
+    INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, flags,
+};
 use dns_common::{Interface, Policy, Verdict};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::Mode;
@@ -20,6 +23,7 @@ use super::lease::Clock;
 use super::mapping::Mapping;
 use super::pins::{self, Set};
 use super::publish::{Occupancy, Publisher};
+use super::trace;
 use crate::zones::{Encoder, Snapshot};
 
 /// Name of the program in the object.
@@ -61,13 +65,29 @@ pub fn object() -> Option<&'static [u8]> {
     None
 }
 
+/// The object, or the variant of it that logs its verdict on each packet.
+pub(super) fn variant(traces: bool) -> Option<&'static [u8]> {
+    #[cfg(has_bpf)]
+    if traces {
+        return Some(aya::include_bytes_aligned!(env!(
+            "MESOS_XDNS_BPF_TRACE_OBJECT"
+        )));
+    }
+    let _ = traces;
+    object()
+}
+
 /// A loaded program and its maps. Dropping it takes both away, unless somebody else holds them.
 pub struct Xdp {
     ebpf: Ebpf,
     publisher: Publisher,
     policy: Arc<Mapping>,
+    /// One of how many packets is handed over.
+    sample_every: u32,
     /// Index of the interface in each slot of the map `INTERFACES` that this program was told.
     interfaces: HashMap<u32, u32>,
+    /// Logs what the program says, if it does.
+    _trace: Option<AbortOnDropHandle<()>>,
 }
 
 /// The values of the maps as aya wants them.
@@ -152,6 +172,7 @@ impl Xdp {
             }
         }
         let mut ebpf = loader.load(object).context("loading the maps")?;
+        let trace = trace::follow(&mut ebpf)?;
         if let Place::New(directory) = place {
             // A BPF file system has no names with a dot; such maps hold constants of the program.
             for (name, map) in ebpf.maps().filter(|(name, _)| !name.contains('.')) {
@@ -190,7 +211,9 @@ impl Xdp {
             ebpf,
             publisher,
             policy: Arc::new(policy),
+            sample_every: 0,
             interfaces: HashMap::new(),
+            _trace: trace,
         };
         xdp.set_policy(settings);
         Ok(xdp)
@@ -201,6 +224,7 @@ impl Xdp {
     pub(super) fn set_policy(&mut self, settings: &Settings) {
         let policy = Policy {
             seed: self.publisher.seed(),
+            sample_every: self.sample_every,
             ..policy(settings)
         };
         // SAFETY: `Policy` is `repr(C)`, without padding, and made of whole words.
@@ -210,6 +234,24 @@ impl Xdp {
                 self.policy.store(at, word);
             }
         }
+    }
+
+    /// Has one of `every` packets handed over; none if it is 0.
+    pub(super) fn set_sampling(&mut self, every: u32) {
+        self.sample_every = every;
+        self.policy.store(SAMPLE_WORD, every.into());
+    }
+
+    /// Where packets are handed over.
+    ///
+    /// # Errors
+    /// The object has no such map, or it cannot be mapped.
+    pub(super) fn samples(&self) -> Result<RingBuf<MapData>> {
+        let Some(Map::RingBuf(map)) = self.ebpf.map("SAMPLES") else {
+            bail!("the object has no ring buffer SAMPLES");
+        };
+        let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
+        Ok(RingBuf::try_from(Map::RingBuf(map))?)
     }
 
     /// Where the kernel reads the lease.

@@ -37,6 +37,8 @@ pub struct Life {
     pub lease_seconds: u32,
     /// Whether an interface may be served in generic mode where native mode was preferred.
     pub allows_generic: bool,
+    /// Whether the variant of the program is loaded that logs its verdicts.
+    pub traces: bool,
 }
 
 /// How the program is held.
@@ -365,6 +367,10 @@ impl Running {
 
     pub(super) const fn xdp(&self) -> &Xdp {
         &self.xdp
+    }
+
+    pub(super) const fn xdp_mut(&mut self) -> &mut Xdp {
+        &mut self.xdp
     }
 
     /// How each interface is served, by the kernel's own account.

@@ -1,10 +1,11 @@
 //! The HTTP API: that of mesos-dns under `/v1`, liveness and readiness, metrics, and the daemon's
 //! own account. Only reading, without CORS headers, so that no page of another origin reads along.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
@@ -14,6 +15,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::daemon::{Measures, Published, Status};
+use crate::telemetry::{TopService, Watch};
 
 mod config_body;
 pub mod dcos;
@@ -21,6 +23,7 @@ mod health;
 mod metrics;
 mod path;
 mod process;
+mod sight;
 mod v1;
 
 pub use health::Readiness;
@@ -40,34 +43,42 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// What it counted.
     fn measures(&self) -> Measures;
+    /// Where single packets can be watched.
+    fn watch(&self) -> Arc<Watch>;
 }
 
 struct Api<S> {
     source: Arc<S>,
     listings: Semaphore,
+    watch: Arc<Watch>,
+    top: TopService,
 }
 
 /// Serves requests until `stop`; those under way are finished.
 pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, stop: CancellationToken) {
-    let served =
-        axum::serve(listener, router(source)).with_graceful_shutdown(stop.cancelled_owned());
+    let service = router(source).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         error!(%error, "the HTTP API ended");
     }
 }
 
 fn router<S: Source>(source: Arc<S>) -> Router {
+    let watch = source.watch();
     // One table of paths, as mesos-dns has other rules for slashes and methods than axum.
     Router::new()
         .fallback(answer::<S>)
         .with_state(Arc::new(Api {
             source,
             listings: Semaphore::new(MAX_LISTINGS),
+            top: TopService::new(Arc::clone(&watch)),
+            watch,
         }))
 }
 
 async fn answer<S: Source>(
     State(api): State<Arc<Api<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -88,17 +99,20 @@ async fn answer<S: Source>(
         }
         return api.v1(endpoint).await;
     }
-    let own: fn(&S) -> Response = match clean.trim_end_matches('/') {
-        "/health" => |_| health::health(),
-        "/ready" => |source| health::ready(source.readiness()),
-        "/metrics" => |source| metrics::page(&source.measures()),
-        "/status" => |source| axum::Json(source.status()).into_response(),
+    let own: fn(&Api<S>, Option<&str>) -> Response = match clean.trim_end_matches('/') {
+        "/health" => |_, _| health::health(),
+        "/ready" => |api, _| health::ready(api.source.readiness()),
+        "/metrics" => |api, _| metrics::page(&api.source.measures()),
+        "/status" => |api, _| axum::Json(api.source.status()).into_response(),
+        "/top" | "/capture" if !sight::may_look(peer, &headers) => |_, _| sight::refused(),
+        "/top" => |api, _| sight::top(&api.top),
+        "/capture" => |api, query| sight::capture(&api.watch, query),
         _ => return text(StatusCode::NOT_FOUND, "404: Page Not Found"),
     };
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    own(&api.source)
+    own(&api, uri.query())
 }
 
 impl<S: Source> Api<S> {

@@ -1,0 +1,64 @@
+//! Hands one of so many packets to user space, while somebody watches.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
+use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::macros::btf_map;
+use dns_common::sample::{SNAP_OCTETS, Sample};
+use dns_common::{Policy, Verdict};
+
+/// Samples on their way to user space; what does not fit is not sampled.
+#[btf_map]
+static SAMPLES: RingBuf<(), { 256 * 1024 }> = RingBuf::new();
+
+/// Packets until the next sample, for each CPU.
+#[btf_map]
+static COUNTDOWN: PerCpuArray<u32, 1> = PerCpuArray::new();
+
+/// Samples the packet if it is its turn.
+#[inline(always)]
+pub(crate) fn take(context: *mut xdp_md, policy: &Policy, verdict: Verdict) {
+    if policy.sample_every != 0 && is_turn(policy.sample_every) {
+        hand_over(context, verdict);
+    }
+}
+
+#[inline(always)]
+fn is_turn(every: u32) -> bool {
+    let Some(left) = COUNTDOWN.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the value belongs to this CPU, and XDP programs do not interrupt one another.
+    unsafe {
+        // More is left where fewer were wanted before.
+        if *left > 0 && *left < every {
+            *left -= 1;
+            return false;
+        }
+        *left = every - 1;
+    }
+    true
+}
+
+/// Out of line: seldom called, and none of the verifier's business at each verdict.
+#[inline(never)]
+fn hand_over(context: *mut xdp_md, verdict: Verdict) {
+    let Some(mut entry) = SAMPLES.reserve_untyped::<Sample>(0) else {
+        return;
+    };
+    let sample = entry.as_mut_ptr();
+    // SAFETY: the context is the kernel's, the entry is ours and has room for a sample; the kernel
+    // writes `kept` octets, at least one and at most as many as there is room for.
+    unsafe {
+        let octets = bpf_xdp_get_buff_len(context) as u32;
+        let kept = octets.clamp(1, SNAP_OCTETS as u32);
+        (*sample).octets = octets;
+        (*sample).verdict = verdict as u32;
+        let frame = (&raw mut (*sample).frame).cast();
+        if bpf_xdp_load_bytes(context, 0, frame, kept) != 0 {
+            entry.discard(0);
+            return;
+        }
+    }
+    entry.submit(0);
+}

@@ -1,0 +1,77 @@
+//! What an operator sees of single packets: the ranking of `mesos-xdns top`, and captures that
+//! tcpdump reads.
+
+use std::process::{Command, Stdio};
+
+use tests::{
+    cable::SERVER,
+    dig::Dig,
+    needs_scene, needs_tool,
+    scene::{Scene, fake_local},
+};
+
+/// A name of the fixture.
+const TASK: &str = "nginx.marathon.mesos";
+
+#[test]
+fn a_capture_holds_what_xdp_sent() {
+    needs_scene!();
+    needs_tool!("tcpdump");
+    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
+    let mut capture = scene.daemon.command(&["capture", "--seconds", "3"]);
+    let mut capture = capture.stdout(Stdio::piped()).spawn().unwrap();
+    let mut tcpdump = Command::new("tcpdump");
+    tcpdump
+        .args(["-nn", "-r", "-"])
+        .stdin(capture.stdout.take().unwrap());
+    let tcpdump = tcpdump
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
+    while capture.try_wait().unwrap().is_none() {
+        dig.ask(TASK, "A").unwrap();
+    }
+    let text = tcpdump.wait_with_output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    // `IP 192.0.2.53.53 > 192.0.2.1.40000: 1234*- 1/0/1 A 10.3.0.1 (65)`
+    let from = format!("{}.53 > ", SERVER[0]);
+    let sent = text
+        .lines()
+        .filter(|line| line.contains(&from) && line.contains(" A "));
+    assert!(sent.count() > 0, "{text}");
+}
+
+#[test]
+fn the_ranking_names_who_asks_and_what_for() {
+    needs_scene!();
+    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
+    let mut top = scene.daemon.command(&["top", "--once"]);
+    let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
+    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
+    while top.try_wait().unwrap().is_none() {
+        dig.ask(TASK, "A").unwrap();
+    }
+    let text = String::from_utf8(top.wait_with_output().unwrap().stdout).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{TASK}. A")));
+    assert!(line.is_some_and(|line| line.ends_with("100.0%")), "{text}");
+    assert!(text.contains(tests::cable::CLIENT[0]), "{text}");
+    assert!(text.contains("answered"), "{text}");
+}
+
+#[test]
+fn the_tracing_variant_logs_each_verdict() {
+    needs_scene!();
+    let mut scene = Scene::with(&fake_local(), |plan| {
+        plan.arguments.push("--xdp-trace".to_owned());
+    })
+    .unwrap();
+    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
+    dig.ask(TASK, "A").unwrap();
+    scene.daemon.said(": answered").unwrap();
+    dig.ask("no-such-task.marathon.mesos", "A").unwrap();
+    scene.daemon.said(": nxdomain").unwrap();
+}
