@@ -12,6 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -72,6 +73,13 @@ fn time_to_answer(served: &Served) -> Duration {
     stream.write_all(&framed(&query(7, "web.mesos"))).unwrap();
     assert_eq!(read_framed(&mut stream).unwrap()[7], 1);
     start.elapsed()
+}
+
+/// Held by a test with many connections: the memory of the process is measured, which is all of
+/// theirs together.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the process holds in memory, in KiB.
@@ -146,6 +154,7 @@ const SERVER: &str = "MESOS_XDNS_TEST_IDLE_SERVER";
 
 #[test]
 fn ten_thousand_idle_connections_do_no_harm() {
+    let _alone = alone();
     // The other ends are in another process, which has a limit of its own.
     let limit = descriptors::raise_limit().unwrap();
     let wanted = CONNECTIONS as u64 + 200;
@@ -224,6 +233,7 @@ fn clients_of_the_test_with_ten_thousand() {
 
 #[test]
 fn writers_of_an_octet_a_second_are_let_go_and_hold_nobody() {
+    let _alone = alone();
     let mut plan = plan();
     plan.settings.tcp.first_query = Duration::from_secs(2);
     let served = plan.start().unwrap();
@@ -263,6 +273,7 @@ fn bound_receive_buffer(stream: &TcpStream) {
 
 #[test]
 fn readers_that_never_read_are_let_go_and_bound_what_is_held() {
+    let _alone = alone();
     let mut plan = plan();
     plan.settings.tcp.write = Duration::from_secs(1);
     let served = plan.start().unwrap();
