@@ -1,6 +1,11 @@
 //! Hard packets over a real cable: the same tables as in `hard_packets`, sent and received by raw
 //! sockets, with the program in the driver and the server behind it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
 use std::time::Duration;
 
 use anyhow::Result;
