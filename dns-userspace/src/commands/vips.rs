@@ -86,9 +86,13 @@ fn allocate(dcos: &Dcos, pairs: &[String]) -> Vec<Allocated> {
             let [label, framework] = pair else {
                 return None;
             };
+            // As in the label of a port, where a port stands behind the name.
+            let name = label
+                .rsplit_once(':')
+                .filter(|(_, port)| port.parse::<u16>().is_ok());
             let vip = VipName {
                 framework: framework.clone(),
-                label: label.clone(),
+                label: name.map_or(label.as_str(), |(name, _)| name).to_owned(),
             };
             Some(Allocated {
                 name: vip_domain(&vip),
@@ -231,6 +235,9 @@ mod tests {
                 "name": "foo.bar.l4lb.thisdcos.directory", "ipv4": "11.138.58.156",
                 "ipv6": "fd01:c::6d7:a93:e041:647f"})
         );
+        let with_port = ["/foo:80".to_owned(), "bar".to_owned()];
+        let with_port = serde_json::to_value(allocate(&Dcos::default(), &with_port)).unwrap();
+        assert_eq!(with_port[0], text[0], "the port is no part of the name");
         assert_eq!(text[1]["ipv4"], "11.29.210.66");
         assert_eq!(text[2]["ipv4"], "11.29.210.67");
     }
