@@ -36,7 +36,8 @@ fn notation(labels: &[String]) -> String {
 fn colliding() -> [Vec<u8>; 2] {
     let word = |octets: &[u8]| u64::from_le_bytes(octets.try_into().expect("eight octets"));
     let after = |first: u64| {
-        let mixed = (SEED ^ first).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        let input = SEED ^ first;
+        let mixed = (input ^ (input >> 29)).wrapping_mul(0x9fb2_1c65_1e98_df25);
         mixed ^ (mixed >> 32)
     };
     // One label of 31 octets, of which this is the front.
