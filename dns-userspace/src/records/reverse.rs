@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::Settings;
-use crate::zones::{Diff, Name, NameError, Node, Rdata, Rrset, Rtype, Soa, Zone};
+use super::to_zone::bare_zone;
+use crate::zones::{Diff, Name, NameError, Node, Rdata, Rrset, Rtype, Zone};
 
 /// Which addresses are ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,23 +90,10 @@ impl Reverse {
     /// # Errors
     /// A configured name breaks a limit of DNS.
     pub fn zones(&self, settings: &Settings) -> Result<Vec<Zone>, NameError> {
-        let apex = Name::from_text(&settings.domain)?;
-        let name = |text: &str| Name::from_text(text).unwrap_or_else(|_| apex.clone());
-        let mname = name(&settings.name_server.name);
-        let soa = Soa {
-            mname: mname.clone(),
-            rname: name(&settings.soa.rname),
-            serial: 0,
-            refresh: settings.soa.refresh,
-            retry: settings.soa.retry,
-            expire: settings.soa.expire,
-            minimum: settings.soa.minimum,
-        };
         let mut zones = BTreeMap::new();
         for network in &self.networks {
             for apex in network.apexes()? {
-                let (soa, ns) = (soa.clone(), vec![mname.clone()]);
-                let mut zone = Zone::new(apex.clone(), soa, settings.ttl, ns, settings.ttl);
+                let mut zone = bare_zone(apex.clone(), settings)?;
                 zone.complete = !self.pointers;
                 zones.insert(apex, zone);
             }
@@ -333,7 +321,7 @@ mod tests {
 
     use super::*;
     use crate::answers::encode::BlobEncoder;
-    use crate::zones::Editor;
+    use crate::zones::{Editor, Soa};
 
     fn name(text: &str) -> Name {
         Name::from_text(text).unwrap()

@@ -75,8 +75,17 @@ fn has_matchable_octets(text: &str) -> bool {
 /// # Errors
 /// When the configured domain breaks a limit of DNS.
 pub fn zone(settings: &Settings, recursion_available: bool) -> Result<Zone, NameError> {
-    let apex = Name::from_text(&settings.domain)?;
-    let name = |text: &str| Name::from_text(text).unwrap_or_else(|_| apex.clone());
+    let mut zone = bare_zone(Name::from_text(&settings.domain)?, settings)?;
+    zone.recursion_available = recursion_available;
+    zone.unknown_srv_is_nodata = true;
+    zone.ignores_stars = true;
+    Ok(zone)
+}
+
+/// A zone with the configured authority records that behaves by the RFCs.
+pub(super) fn bare_zone(apex: Name, settings: &Settings) -> Result<Zone, NameError> {
+    let domain = Name::from_text(&settings.domain)?;
+    let name = |text: &str| Name::from_text(text).unwrap_or_else(|_| domain.clone());
     let mname = name(&settings.name_server.name);
     let soa = Soa {
         mname: mname.clone(),
@@ -87,11 +96,8 @@ pub fn zone(settings: &Settings, recursion_available: bool) -> Result<Zone, Name
         expire: settings.soa.expire,
         minimum: settings.soa.minimum,
     };
-    let mut zone = Zone::new(apex, soa, settings.ttl, vec![mname], settings.ttl);
-    zone.recursion_available = recursion_available;
-    zone.unknown_srv_is_nodata = true;
-    zone.ignores_stars = true;
-    Ok(zone)
+    let ttl = settings.ttl;
+    Ok(Zone::new(apex, soa, ttl, vec![mname], ttl))
 }
 
 /// Turns a record set into RRsets under `apex`; owners elsewhere are left out.
