@@ -1,7 +1,7 @@
 //! A packet that the XDP program hands to user space, for those who watch.
 
-/// Octets kept of a frame.
-pub const SNAP_OCTETS: usize = 376;
+/// Octets kept of a frame: a power of two.
+pub const SNAP_OCTETS: usize = 512;
 
 /// A frame as the program left it, a response where it answered. Travels through the BPF ring
 /// buffer `SAMPLES`.

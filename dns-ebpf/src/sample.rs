@@ -1,5 +1,7 @@
 //! Hands one of so many packets to user space, while somebody watches.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
@@ -51,11 +53,20 @@ fn hand_over(context: *mut xdp_md, verdict: Verdict) {
     // writes `kept` octets, at least one and at most as many as there is room for.
     unsafe {
         let octets = bpf_xdp_get_buff_len(context) as u32;
-        let kept = octets.clamp(1, SNAP_OCTETS as u32);
+        let mut kept = u64::from(octets.clamp(1, SNAP_OCTETS as u32));
+        // Out of the compiler's sight, so that every verifier sees from 1 to all.
+        asm!(
+            "{kept} += -1",
+            "{kept} &= {mask}",
+            "{kept} += 1",
+            kept = inout(reg) kept,
+            mask = const SNAP_OCTETS - 1,
+            options(pure, nomem, nostack),
+        );
         (*sample).octets = octets;
         (*sample).verdict = verdict as u32;
         let frame = (&raw mut (*sample).frame).cast();
-        if bpf_xdp_load_bytes(context, 0, frame, kept) != 0 {
+        if bpf_xdp_load_bytes(context, 0, frame, kept as u32) != 0 {
             entry.discard(0);
             return;
         }
