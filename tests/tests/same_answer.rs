@@ -25,6 +25,18 @@ use tests::kernel::{Action, Kernel, SEED, settings};
 use tests::needs_root;
 use tests::oracle::Query;
 
+/// Few names, so that they meet: some below others, and one for all that is not there.
+const LINKS: [&str; 8] = [
+    "a.mesos",
+    "b.mesos",
+    "c.mesos",
+    "d.mesos",
+    "x.d.mesos",
+    "*.w.mesos",
+    "x.w.mesos",
+    "e.l4lb.directory",
+];
+
 proptest! {
     #[test]
     fn the_fast_path_says_what_the_slow_path_says(
@@ -48,6 +60,42 @@ proptest! {
             } else {
                 prop_assert_eq!(&buffer[..query.len()], &query[..], "{:?} {:?}", ask, verdict);
                 prop_assert!(buffer[query.len()..].iter().all(|octet| *octet == 0xee));
+            }
+        }
+    }
+
+    /// Names lead to each other by aliases, wildcards and subtrees, and change one by one.
+    #[test]
+    fn what_lies_at_the_end_of_aliases_is_answered_as_it_is(
+        steps in prop::collection::vec((0..LINKS.len(), 0..LINKS.len(), 0u8..6), 1..40),
+    ) {
+        let mut editor = editor(SEED);
+        editor.mark_complete(&name("mesos"), true).unwrap();
+        let policy = Policy::default();
+        for (owner, target, what) in steps {
+            let target = name(LINKS[target]);
+            let data = match what {
+                0 => None,
+                1 => Some(Rdata::A([10, 0, 0, owner as u8].into())),
+                2 => Some(Rdata::Dname(target)),
+                _ => Some(Rdata::Cname(target)),
+            };
+            let rrsets = data.into_iter().map(|data| Rrset::new(data.rtype(), 60, vec![data]));
+            editor.set(&name(LINKS[owner]), rrsets.collect()).unwrap();
+            editor.commit(2);
+            for (link, rtype) in LINKS.iter().flat_map(|link| [(link, 1), (link, 5), (link, 28)]) {
+                let ask = Ask { owner: name(link), upper: 0, id: 7, flags: 0x0100, rtype, opt: None, version: 0 };
+                let query = query(&ask);
+                let mut buffer = query.clone();
+                buffer.resize(2048, 0);
+                let (verdict, octets) = fast::answer(editor.snapshot(), &policy, &mut buffer, query.len());
+                if verdict.is_response() {
+                    let slow = decide(editor.snapshot(), &query, Transport::Udp, &policy);
+                    let Decision::Respond(slow, _) = slow else {
+                        return Err(TestCaseError::fail(format!("{ask:?}: {slow:?}")));
+                    };
+                    prop_assert_eq!(&buffer[..octets], &slow[..], "{:?}", ask);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use dns_common::wire;
 
 use super::message::{Layout, lay_out};
 use super::query::{HEADER_OCTETS, Query};
-use super::resolve::{Rcode, Resolution, resolve, resolve_at};
+use super::resolve::{Entry as Answered, Rcode, Resolution, resolve, resolve_at};
 use crate::zones::blob::Blob;
 use crate::zones::node::Encoder;
 use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
@@ -217,8 +217,13 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
         let addresses = [Rtype::A, Rtype::AAAA].contains(&rtype) && decides;
         match node.rrset(rtype).filter(|_| addresses) {
             Some(rrset) => finish_addresses(node, rrset),
-            None if decides => finish(node, &resolve_at(snapshot, node, rtype)?, rtype),
-            None => finish(node, &resolve(snapshot, node.owner(), rtype)?, rtype),
+            None if decides => finish(snapshot, node, &resolve_at(snapshot, node, rtype)?, rtype),
+            None => finish(
+                snapshot,
+                node,
+                &resolve(snapshot, node.owner(), rtype)?,
+                rtype,
+            ),
         }
     };
     let mut answers: Vec<Finished> = rtypes
@@ -290,17 +295,28 @@ fn finish_addresses(node: &Node, rrset: &Rrset) -> Option<Finished> {
     })
 }
 
-/// What `resolution` answers to a question for `rtype`, if it changes only when the node or the addresses of a
-/// name in its records do, and if a datagram can hold it.
-fn finish(node: &Node, resolution: &Resolution<'_>, rtype: Rtype) -> Option<Finished> {
+/// What `resolution` answers to a question for `rtype`, if it changes only when the node, an alias that it
+/// leads to or the addresses of a name in its records do, and if a datagram can hold it.
+fn finish(
+    snapshot: &Snapshot,
+    node: &Node,
+    resolution: &Resolution<'_>,
+    rtype: Rtype,
+) -> Option<Finished> {
     let plain = resolution.rcode == Rcode::NOERROR
         && resolution.authoritative
         && resolution.authority.is_empty()
         && !resolution.needs_additional
         && resolution.extended_error.is_none();
     let (last, first) = resolution.answer.split_last()?;
-    // One alias at most: of a longer chain the ends would not be told of a change between them.
-    if !plain || first.len() > 1 || first.iter().any(|one| one.rrset.data().len() != 1) {
+    // What a wildcard or a DNAME gives changes with them, which the node does not hear of.
+    let is_own = |one: &Answered<'_>| {
+        let node = snapshot.node(&one.owner);
+        node.is_some_and(|node| node.rrset(one.rrset.rtype()).is_some())
+    };
+    let is_alias =
+        |one: &Answered<'_>| one.rrset.rtype() == Rtype::CNAME && one.rrset.data().len() == 1;
+    if !plain || !resolution.answer.iter().all(is_own) || !first.iter().all(is_alias) {
         return None;
     }
     let owner = node.owner().wire();

@@ -34,8 +34,8 @@ pub struct Diff {
     pub changed: Vec<Change>,
     /// Names that exist no more.
     pub removed: Vec<Arc<Node>>,
-    /// Names that did not change, with fresh nodes because their finished answers hold addresses of
-    /// names that did.
+    /// Names that did not change, with fresh nodes because their finished answers hold addresses or
+    /// aliases of names that did.
     pub renewed: Vec<Arc<Node>>,
     /// Zones whose content changed.
     pub serials: Vec<SerialStep>,
@@ -57,11 +57,11 @@ impl Diff {
         self.added.iter().chain(changed).chain(&self.renewed)
     }
 
-    /// The names that have other addresses than before, or came or went with some.
-    pub(super) fn names_with_changed_addresses(&self) -> impl Iterator<Item = &Name> {
+    /// The names that have other addresses or another alias than before, or came or went.
+    pub(super) fn names_that_lead_elsewhere(&self) -> impl Iterator<Item = &Name> {
         let same = |before: &Node, after: &Node| {
             before.is_occluded() == after.is_occluded()
-                && [Rtype::A, Rtype::AAAA]
+                && [Rtype::A, Rtype::AAAA, Rtype::CNAME]
                     .into_iter()
                     .all(|rtype| before.rrset(rtype) == after.rrset(rtype))
         };

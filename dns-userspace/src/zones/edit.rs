@@ -546,19 +546,25 @@ impl Editor {
         }
     }
 
-    /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses
-    /// changed, so that they are encoded again. An older snapshot keeps the nodes it has.
+    /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses or
+    /// alias changed, by one alias or more, so that they are encoded again. An older snapshot keeps
+    /// the nodes it has.
     fn renew_referrers(&mut self, diff: &Diff) -> Vec<Arc<Node>> {
         let mut owners = HashSet::with_hasher(OwnerHasher::new(self.seed));
-        for name in diff.names_with_changed_addresses() {
+        let mut names: Vec<&Name> = diff.names_that_lead_elsewhere().collect();
+        while let Some(name) = names.pop() {
             for owner in self.referrers.get(name).into_iter().flatten() {
-                // What is new is encoded anyway.
-                let is_finished = |node: &&Arc<Node>| node.blob().is_some();
-                if self.node(owner).filter(is_finished).is_some() {
-                    owners.insert(owner);
+                let Some(node) = self.node(owner).filter(|_| !owners.contains(owner)) else {
+                    continue;
+                };
+                owners.insert(owner);
+                if node.rrset(Rtype::CNAME).is_some() {
+                    names.push(owner);
                 }
             }
         }
+        // What is new is encoded anyway.
+        owners.retain(|owner| self.node(owner).is_some_and(|node| node.blob().is_some()));
         let renewed: Vec<Arc<Node>> = owners
             .into_iter()
             .filter_map(|owner| self.node(owner))
