@@ -9,7 +9,10 @@ use std::{
     collections::HashMap,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -55,6 +58,47 @@ pub enum Behaviour {
     Redirect(u16, String),
     /// Streams events as the operator API does.
     Events(Events),
+    /// Streams octets, and ends.
+    Stream(Vec<Part>),
+    /// Each request in another of these ways, in turn.
+    InTurn(Turns),
+}
+
+/// A part of a stream of octets.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// These octets.
+    Octets(Bytes),
+    /// These octets, in chunks of at most so many.
+    Chunks(Bytes, usize),
+    /// Nothing, for so long.
+    Silence(Duration),
+}
+
+/// Ways of a master that takes another one for each request.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    ways: Arc<[Behaviour]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Turns {
+    /// Begins with the first of these and comes back to it.
+    pub fn of(ways: impl IntoIterator<Item = Behaviour>) -> Self {
+        Self {
+            ways: ways.into_iter().collect(),
+            next: Arc::default(),
+        }
+    }
+
+    fn take(&self) -> Option<Behaviour> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.ways
+            .iter()
+            .cycle()
+            .nth(turn % self.ways.len().max(1))
+            .cloned()
+    }
 }
 
 /// An event stream: each subscriber gets the first event of that moment, and then what follows.
@@ -116,7 +160,7 @@ impl Events {
 }
 
 /// An event as a RecordIO record.
-fn record_io(event: &Value) -> Bytes {
+pub fn record_io(event: &Value) -> Bytes {
     let text = event.to_string();
     format!("{}\n{text}", text.len()).into()
 }
@@ -354,6 +398,10 @@ async fn answer(
             STATE_PATH => Some(script.behaviour.clone()),
             path => script.elsewhere.get(path).cloned(),
         };
+        let behaviour = match behaviour {
+            Some(Behaviour::InTurn(turns)) => turns.take(),
+            one => one,
+        };
         (behaviour, script.state.clone(), script.gzip && accepts_gzip)
     };
     lock(&shared.requests).push(Request {
@@ -379,6 +427,11 @@ async fn answer(
         Some(Behaviour::Events(events)) => {
             ([("content-type", "application/json")], events.subscribe()).into_response()
         }
+        Some(Behaviour::Stream(parts)) => {
+            ([("content-type", "application/json")], stream(parts)).into_response()
+        }
+        // A turn is one way; it has no turns of its own.
+        Some(Behaviour::InTurn(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Some(Behaviour::Redirect(code, location)) => {
             (status(code), [("location", location)]).into_response()
         }
@@ -391,6 +444,32 @@ fn then(octets: Bytes, silence: bool) -> Body {
     tokio::spawn(async move {
         if inner.write_all(&octets).await.is_ok() && silence {
             std::future::pending::<()>().await;
+        }
+    });
+    Body::from_stream(FramedRead::new(outer, BytesCodec::new()))
+}
+
+/// A body of these parts. A reader that goes away ends it.
+fn stream(parts: Vec<Part>) -> Body {
+    let (mut inner, outer) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        for part in parts {
+            let (mut octets, size) = match part {
+                Part::Silence(time) => {
+                    tokio::time::sleep(time).await;
+                    continue;
+                }
+                Part::Octets(octets) => (octets.clone(), octets.len()),
+                Part::Chunks(octets, size) => (octets, size),
+            };
+            while !octets.is_empty() {
+                let chunk = octets.split_to(size.clamp(1, octets.len()));
+                if inner.write_all(&chunk).await.is_err() {
+                    return;
+                }
+                // Lets the other end see it before the next.
+                tokio::task::yield_now().await;
+            }
         }
     });
     Body::from_stream(FramedRead::new(outer, BytesCodec::new()))

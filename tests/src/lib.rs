@@ -7,6 +7,7 @@ pub mod behind;
 pub mod cable;
 pub mod cluster;
 pub mod daemon;
+pub mod dcos_cluster;
 pub mod differential;
 pub mod dig;
 pub mod fake_master;

@@ -16,8 +16,9 @@ use dns_userspace::commands::vips;
 use dns_userspace::config::{Config, Surroundings, check_text};
 use dns_userspace::daemon;
 use serde_json::{Value, json};
+use tests::dcos_cluster::{App, Cluster};
 use tests::dig::{Dig, Response};
-use tests::fake_master::{Behaviour, Events, FakeMaster, STATE_PATH};
+use tests::fake_master::{Behaviour, STATE_PATH};
 use tests::needs;
 use tests::port::free_port;
 use tests::upstream::Upstream;
@@ -31,114 +32,6 @@ const KEY: [u8; 32] = [
     0xb6, 0xee, 0x2a, 0x7e, 0x26, 0x0f, 0xc9, 0x77, 0x8d, 0x27, 0x87, 0xf9, 0xa9, 0x38, 0xbe, 0x53,
 ];
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The master's side: what the operator API and the state document say.
-struct Cluster {
-    master: FakeMaster,
-    events: Events,
-    tasks: Vec<App>,
-}
-
-/// The app of `docs/naming.md`: overlay network, container mode.
-#[derive(Clone)]
-struct App {
-    name: String,
-    id: String,
-    ip: Ipv4Addr,
-    vip: String,
-}
-
-impl App {
-    fn of_the_documentation() -> Self {
-        Self {
-            name: "myapp.mygroup".into(),
-            id: "mygroup_myapp.1".into(),
-            ip: [9, 0, 2, 5].into(),
-            vip: "/mygroup/myapp:80".into(),
-        }
-    }
-
-    /// Others, for the size of it.
-    fn crowd(count: u16) -> impl Iterator<Item = Self> {
-        (0..count).map(|number| {
-            let [high, low] = number.to_be_bytes();
-            Self {
-                name: format!("app-{number}"),
-                id: format!("app.{number}"),
-                ip: [9, 1, high, low].into(),
-                vip: format!("/app-{number}:80"),
-            }
-        })
-    }
-
-    fn discovery(&self) -> Value {
-        json!({"visibility": "FRAMEWORK", "name": self.name, "ports": {"ports": [{
-            "name": "http", "number": 80, "protocol": "tcp",
-            "labels": {"labels": [{"key": "VIP_0", "value": self.vip},
-                {"key": "network-scope", "value": "container"}]}}]}})
-    }
-
-    fn status(&self) -> Value {
-        json!({"state": "TASK_RUNNING", "timestamp": 1.0, "container_status": {
-            "network_infos": [{"ip_addresses": [{"ip_address": self.ip}]}]}})
-    }
-
-    fn task(&self) -> Value {
-        json!({"name": self.name, "task_id": {"value": self.id}, "framework_id": {"value": "F"},
-            "agent_id": {"value": "S0"}, "state": "TASK_RUNNING", "resources": [],
-            "container": {"type": "MESOS", "network_infos": [{"name": "dcos"}]},
-            "discovery": self.discovery(), "statuses": [self.status()]})
-    }
-
-    fn updated(&self, state: &str) -> Value {
-        let mut status = self.status();
-        status["state"] = state.into();
-        status["task_id"] = json!({"value": self.id});
-        status["agent_id"] = json!({"value": "S0"});
-        json!({"type": "TASK_UPDATED", "task_updated": {"framework_id": {"value": "F"},
-            "state": state, "status": status}})
-    }
-
-    fn in_state(&self) -> Value {
-        json!({"id": self.id, "name": self.name, "slave_id": "S0", "framework_id": "F",
-            "state": "TASK_RUNNING", "resources": {"cpus": 0.1},
-            "discovery": self.discovery(), "statuses": [self.status()]})
-    }
-}
-
-impl Cluster {
-    fn start(tasks: &[App]) -> Self {
-        let cluster = Self {
-            master: FakeMaster::start().unwrap(),
-            events: Events::default(),
-            tasks: tasks.to_vec(),
-        };
-        cluster.tell();
-        let behaviour = Behaviour::Events(cluster.events.clone());
-        cluster.master.behave_at("/api/v1", behaviour);
-        cluster
-    }
-
-    /// Brings what the master says when it is asked up to date with the tasks.
-    fn tell(&self) {
-        let tasks: Vec<Value> = self.tasks.iter().map(App::task).collect();
-        self.events.begin_with(
-            &json!({"type": "SUBSCRIBED", "subscribed": {"heartbeat_interval_seconds": 15.0,
-            "get_state": {
-                "get_agents": {"agents": [{"pid": "slave(1)@172.17.0.4:5051",
-                    "agent_info": {"id": {"value": "S0"}, "hostname": "172.17.0.4"}}]},
-                "get_frameworks": {"frameworks": [{"framework_info": {"id": {"value": "F"},
-                    "name": "marathon", "hostname": "172.17.0.2"}}]},
-                "get_tasks": {"tasks": tasks}}}}),
-        );
-        let tasks: Vec<Value> = self.tasks.iter().map(App::in_state).collect();
-        self.master.serve_state(&json!({
-            "leader": format!("master@{}", self.master.address()),
-            "slaves": [{"id": "S0", "hostname": "172.17.0.4", "pid": "slave(1)@172.17.0.4:5051"}],
-            "frameworks": [{"id": "F", "name": "marathon", "hostname": "172.17.0.2",
-                "pid": "scheduler@172.17.0.2:8080", "tasks": tasks}]}));
-    }
-}
 
 /// A running daemon; ends when dropped.
 struct Node {
@@ -282,7 +175,7 @@ fn data(response: &Response) -> Vec<&str> {
 
 #[test]
 fn the_names_of_the_documentation_are_answered() {
-    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
     let node = Node::start(&cluster, |_| {});
     let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
     node.wait_for(container, "A", &["9.0.2.5"]);
@@ -338,7 +231,7 @@ fn the_names_of_the_documentation_are_answered() {
 
 #[test]
 fn other_names_of_a_zone_come_with_the_question_as_sent() {
-    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
     let node = Node::start(&cluster, |_| {});
     let id = ID.to_ascii_uppercase();
     let asked = format!("MyApp-mygroup.marathon.ContainerIP.dcos.{id}.DCOS.directory.");
@@ -356,7 +249,7 @@ fn a_change_is_answered_at_once_and_outlives_the_stream() {
     let mut tasks = vec![App::of_the_documentation()];
     let others = std::env::var("MESOS_XDNS_TEST_TASKS").map_or(500, |text| text.parse().unwrap());
     tasks.extend(App::crowd(others));
-    let mut cluster = Cluster::start(&tasks);
+    let mut cluster = Cluster::start(&tasks).unwrap();
     let node = Node::start(&cluster, |_| {});
     let container = "myapp-mygroup.marathon.containerip.dcos.thisdcos.directory";
     node.wait_for(container, "A", &["9.0.2.5"]);
@@ -418,7 +311,7 @@ fn the_mesos_domain_follows_its_source() {
     let name = "myapp.mygroup.marathon.mesos";
     let copy = "myapp.mygroup.marathon.mesos.thisdcos.directory";
     for source in ["events", "auto", "poll"] {
-        let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+        let mut cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
         let http = free_port();
         let node = Node::start(&cluster, |config| {
             config["dcos"]["mesos_source"] = source.into();
@@ -478,7 +371,7 @@ fn the_mesos_domain_follows_its_source() {
 
 #[test]
 fn a_stream_that_stays_away_leaves_the_mesos_domain_to_the_state() {
-    let mut cluster = Cluster::start(&[App::of_the_documentation()]);
+    let mut cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
     let node = Node::start(&cluster, |config| {
         config["refreshSeconds"] = 1.into();
     });
@@ -518,7 +411,7 @@ fn the_id_of_a_cluster_may_come_late_from_zookeeper() {
     let missing = zookeeper::available();
     needs!(missing.is_ok(), missing.unwrap_err());
     let ensemble = Ensemble::start(1, Duration::from_secs(40)).unwrap();
-    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
     let node = Node::start(&cluster, |config| {
         config["zk"] = ensemble.url("/mesos").into();
         let dcos = config["dcos"].as_object_mut().unwrap();
@@ -562,7 +455,7 @@ fn the_id_of_a_cluster_may_come_late_from_zookeeper() {
 #[test]
 fn each_listener_answers_and_other_names_go_to_the_best_upstream() {
     let good = Upstream::start([192, 0, 2, 80].into()).unwrap();
-    let cluster = Cluster::start(&[]);
+    let cluster = Cluster::start(&[]).unwrap();
     // Takes queries and says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let dead = silent.local_addr().unwrap().to_string();
@@ -602,7 +495,7 @@ fn addresses_of_vips_outlive_a_restart() {
         ip: [9, 0, 2, 5].into(),
         vip: label.into(),
     };
-    let mut cluster = Cluster::start(&[app("svc4703:80", "b")]);
+    let mut cluster = Cluster::start(&[app("svc4703:80", "b")]).unwrap();
     let mut node = Node::start(&cluster, |_| {});
     let (first, second) = (
         "svc1265.marathon.l4lb.thisdcos.directory",
@@ -626,7 +519,7 @@ fn addresses_of_vips_outlive_a_restart() {
 /// Section 6 of dcos-net's behaviour.
 #[test]
 fn the_rest_api_lists_what_is_served() {
-    let cluster = Cluster::start(&[App::of_the_documentation()]);
+    let cluster = Cluster::start(&[App::of_the_documentation()]).unwrap();
     let node = Node::start(&cluster, |config| {
         config["dcos"]["static_zones"] = json!({"component.thisdcos.directory": [
             {"type": "CNAME", "name": "registry", "value": "master.dcos.thisdcos.directory"}]});
