@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Name, Node, Rtype, Snapshot, ZoneIndex};
+use super::{Name, Node, Snapshot, ZoneIndex};
 
 /// A name whose RRsets or standing changed.
 #[derive(Debug, Clone)]
@@ -59,14 +59,8 @@ impl Diff {
 
     /// The names that have other addresses or another alias than before, or came or went.
     pub(super) fn names_that_lead_elsewhere(&self) -> impl Iterator<Item = &Name> {
-        let same = |before: &Node, after: &Node| {
-            before.is_occluded() == after.is_occluded()
-                && [Rtype::A, Rtype::AAAA, Rtype::CNAME]
-                    .into_iter()
-                    .all(|rtype| before.rrset(rtype) == after.rrset(rtype))
-        };
         let changed = self.changed.iter();
-        let changed = changed.filter(move |change| !same(&change.before, &change.after));
+        let changed = changed.filter(|change| change.before.leads_elsewhere_than(&change.after));
         self.added
             .iter()
             .chain(&self.removed)

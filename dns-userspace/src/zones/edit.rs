@@ -71,8 +71,9 @@ pub struct Editor {
     /// as long as it is in here (RFC 8020, section 2).
     children: HashMap<Name, u32, OwnerHasher>,
     /// The owners of the SRV and NS records that lead to a name: finished answers hold the
-    /// addresses of their targets, so they change when those do.
-    referrers: HashMap<Name, Vec<Name>, OwnerHasher>,
+    /// addresses of their targets, so they change when those do. By the hash of the name, since of
+    /// two names with one hash it is enough to know the owners that lead to either.
+    referrers: HashMap<u64, Vec<Name>, OwnerHasher>,
     /// How many nodes are cuts; most often none, and then nothing is hidden.
     cuts: usize,
     table: Table,
@@ -205,7 +206,8 @@ impl Editor {
         // written next to each other lies next to each other.
         given.sort_unstable_by(|a, b| (a.hash, a.owner.wire()).cmp(&(b.hash, b.owner.wire())));
         for gone in self.not_in(zone, &given) {
-            self.put(zone, &gone, Vec::new());
+            let hash = owner_hash(self.seed, gone.wire());
+            self.put(zone, hash, &gone, Vec::new());
         }
         let mut rest = given.into_iter().peekable();
         while let Some(Given { hash, owner, rrset }) = rest.next() {
@@ -213,7 +215,7 @@ impl Editor {
             while let Some(more) = rest.next_if(|next| next.hash == hash && next.owner == owner) {
                 rrsets.push(more.rrset);
             }
-            self.put(zone, &owner, rrsets);
+            self.put(zone, hash, &owner, rrsets);
         }
         self.set_complete(zone, true);
         Ok(outside)
@@ -228,7 +230,7 @@ impl Editor {
         let zone = self
             .zone_of(name)
             .ok_or_else(|| EditError::OutsideZones(name.clone()))?;
-        self.put(zone, name, rrsets);
+        self.put(zone, owner_hash(self.seed, name.wire()), name, rrsets);
         Ok(())
     }
 
@@ -327,7 +329,7 @@ impl Editor {
             }
             diff.note(before.node(&apex), self.node(&apex));
         }
-        diff.renewed = self.renew_referrers(&diff);
+        diff.renewed = self.renew_referrers(&before, &diff);
         if !diff.is_empty() || self.zones_touched {
             self.publish();
             for node in diff.written() {
@@ -439,14 +441,14 @@ impl Editor {
     }
 
     /// Makes `rrsets` the content of `name`, which is in `zone`.
-    fn put(&mut self, zone: ZoneIndex, name: &Name, mut rrsets: Vec<Rrset>) {
+    fn put(&mut self, zone: ZoneIndex, hash: u64, name: &Name, mut rrsets: Vec<Rrset>) {
         rrsets.retain(|one| one.rtype() != Rtype::SOA);
         if self.zone(zone).is_some_and(|zone| zone.apex == *name) {
             self.write_apex(zone, rrsets);
             return;
         }
         let rrsets = tidy(rrsets);
-        let before = self.node(name).cloned();
+        let before = self.table.get(hash, name.wire()).cloned();
         if before
             .as_ref()
             .is_some_and(|node| *node.rrsets() == *rrsets)
@@ -529,16 +531,18 @@ impl Editor {
 
     /// Brings the referrers up to date with the records of `owner`.
     fn refer(&mut self, before: &[Rrset], after: &[Rrset], owner: &Name) {
-        for target in targets(before) {
-            if let Some(owners) = self.referrers.get_mut(target) {
+        let seed = self.seed;
+        let hashes = |rrsets| targets(rrsets).map(move |target| owner_hash(seed, target.wire()));
+        for target in hashes(before) {
+            if let Some(owners) = self.referrers.get_mut(&target) {
                 owners.retain(|one| one != owner);
                 if owners.is_empty() {
-                    self.referrers.remove(target);
+                    self.referrers.remove(&target);
                 }
             }
         }
-        for target in targets(after) {
-            let owners = self.referrers.entry(target.clone());
+        for target in hashes(after) {
+            let owners = self.referrers.entry(target);
             let owners = owners.or_insert_with(|| Vec::with_capacity(1));
             if !owners.contains(owner) {
                 owners.push(owner.clone());
@@ -549,11 +553,22 @@ impl Editor {
     /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses or
     /// alias changed, by one alias or more, so that they are encoded again. An older snapshot keeps
     /// the nodes it has.
-    fn renew_referrers(&mut self, diff: &Diff) -> Vec<Arc<Node>> {
+    fn renew_referrers(&mut self, before: &Snapshot, diff: &Diff) -> Vec<Arc<Node>> {
         let mut owners = HashSet::with_hasher(OwnerHasher::new(self.seed));
-        let mut names: Vec<&Name> = diff.names_that_lead_elsewhere().collect();
+        let mut names: Vec<&Name> = if before.len() < diff.added.len() {
+            // Few names are older than the change, as at the first fill: where these lead.
+            let targets = before.nodes().flat_map(|node| targets(node.rrsets()));
+            let leads_elsewhere = |name: &&Name| match (before.node(name), self.node(name)) {
+                (Some(before), Some(after)) => before.leads_elsewhere_than(after),
+                (before, after) => before.or(after).is_some(),
+            };
+            targets.filter(leads_elsewhere).collect()
+        } else {
+            diff.names_that_lead_elsewhere().collect()
+        };
         while let Some(name) = names.pop() {
-            for owner in self.referrers.get(name).into_iter().flatten() {
+            let hash = owner_hash(self.seed, name.wire());
+            for owner in self.referrers.get(&hash).into_iter().flatten() {
                 let Some(node) = self.node(owner).filter(|_| !owners.contains(owner)) else {
                     continue;
                 };

@@ -263,11 +263,23 @@ fn answers_that_hold_the_addresses_of_others_are_encoded_again() {
         assert_eq!(octets(&editor), Some(expected));
         assert_eq!(Diff::between(&older, editor.snapshot()).renewed.len(), 1);
     }
+    // Together with more names than there were.
+    for i in 0..50 {
+        editor
+            .set(&name(&format!("n{i}.mesos")), vec![a(1)])
+            .unwrap();
+    }
+    editor.set(&name("a.mesos"), vec![a(4)]).unwrap();
+    let diff = editor.commit(NOW);
+    assert_eq!(owners(&diff.renewed), ["_a._tcp.mesos.".to_owned()].into());
+    assert_eq!(octets(&editor), Some(1));
+
     editor.set(&name("_a._tcp.mesos"), vec![]).unwrap();
     editor.commit(NOW);
     editor.set(&name("a.mesos"), vec![a(1)]).unwrap();
     assert!(editor.commit(NOW).renewed.is_empty());
-    assert!(!editor.referrers.contains_key(&name("a.mesos")));
+    let hash = owner_hash(editor.seed, name("a.mesos").wire());
+    assert!(!editor.referrers.contains_key(&hash));
 }
 
 /// Content as the model keeps it: addresses by name, an empty set standing for NS.

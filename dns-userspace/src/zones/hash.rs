@@ -38,6 +38,11 @@ impl Hasher for OwnerHasher {
         self.0 = owner_hash(self.0, octets);
     }
 
+    /// A number is such a hash already.
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
     /// The length that precedes a slice; [`owner_hash`] has it in.
     fn write_usize(&mut self, _: usize) {}
 }

@@ -152,6 +152,14 @@ impl Node {
         self.owner.wire().starts_with(b"\x01*")
     }
 
+    /// Whether answers that lead to this name differ from those with `other` in its place.
+    pub(super) fn leads_elsewhere_than(&self, other: &Self) -> bool {
+        self.occluded != other.occluded
+            || [Rtype::A, Rtype::AAAA, Rtype::CNAME]
+                .into_iter()
+                .any(|rtype| self.rrset(rtype) != other.rrset(rtype))
+    }
+
     /// Whether both say the same of the same name.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
