@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use dns_userspace::{
     answers::{Transport, encode::BlobEncoder},
     forwarder::{self, Forwarder},
-    server::{self, FastPath, FinishedAnswers, Server, Settings, TcpLimits, Totals},
+    server::{
+        self, EncryptedProtocol, FastPath, FinishedAnswers, Server, Settings, TcpLimits, Totals,
+    },
     transfer::{Access, Responder, Versions},
     zones::{Editor, Name, Rdata, Rrset, Soa, Zone, snapshot::Served as Snapshots},
 };
@@ -116,6 +118,7 @@ impl Plan {
                 policy: Default::default(),
                 terms: Default::default(),
                 tcp: TcpLimits::default(),
+                encrypted: Vec::new(),
             },
             fast_path: Some(Arc::new(FinishedAnswers)),
             upstreams: None,
@@ -203,6 +206,14 @@ impl Served {
             .copied()
             .find(|address| family(address.ip()))
             .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// What it counted over an encrypted transport.
+    pub fn totals_encrypted(&self, protocol: EncryptedProtocol) -> Totals {
+        let server = self.server.as_ref();
+        server
+            .and_then(|one| one.totals_encrypted(protocol))
+            .unwrap_or_default()
     }
 
     /// Asks over IPv4.

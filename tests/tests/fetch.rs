@@ -7,16 +7,7 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
 use data_encoding::BASE64URL_NOPAD;
 use dns_userspace::config::{Secret, Tls};
@@ -35,6 +26,7 @@ use rustls::{
 use serde_json::{Value, json};
 use tests::{
     fake_master::{Behaviour, FakeMaster, Request, STATE_PATH},
+    keys::Keys,
     needs_tool,
 };
 use tokio::sync::{mpsc, watch};
@@ -357,84 +349,26 @@ async fn basic_credentials_are_sent_and_dropped_on_a_redirect_to_another_place()
     assert!(text.contains("401") && !text.contains("sesame"), "{text}");
 }
 
-/// Files of one test, made by `openssl`; gone when dropped.
-struct Keys(PathBuf);
-
-impl Keys {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("keys-{}-{count}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let mut command = Command::new("openssl");
-        command
-            .args(arguments.split_whitespace())
-            .current_dir(&self.0);
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.0.join(name)).unwrap()
-    }
-
-    fn write(&self, name: &str, octets: &[u8]) {
-        fs::write(self.0.join(name), octets).unwrap();
-    }
-
-    /// `ca.pem`, and `NAME.pem` with `NAME.key` signed by it for 127.0.0.1.
-    fn certificates(&self, names: &[&str]) {
-        let curve = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-        self.openssl(&format!(
-            "req -x509 {curve} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"
-        ));
-        self.write("extensions", b"subjectAltName=IP:127.0.0.1\n");
-        for name in names {
-            self.openssl(&format!(
-                "req {curve} -keyout {name}.key -out {name}.csr -subj /CN={name}"
-            ));
-            self.openssl(&format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-                 -extfile extensions -out {name}.pem"
-            ));
-        }
-    }
-
-    /// Settings of a server with the certificate `server.pem`, which may ask for a client's.
-    fn server(&self, clients_must_show_one: bool) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+/// Settings of a server with the certificate `server.pem`, which may ask for a client's.
+fn server(keys: &Keys, clients_must_show_one: bool) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = if clients_must_show_one {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(&keys.read("ca.pem")).unwrap())
             .unwrap();
-        let builder = if clients_must_show_one {
-            let mut roots = RootCertStore::empty();
-            roots
-                .add(CertificateDer::from_pem_slice(&self.read("ca.pem")).unwrap())
-                .unwrap();
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let certificate = CertificateDer::from_pem_slice(&self.read("server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(&self.read("server.key")).unwrap();
-        builder.with_single_cert(vec![certificate], key).unwrap()
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        builder.with_client_cert_verifier(verifier.unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let certificate = CertificateDer::from_pem_slice(&keys.read("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&keys.read("server.key")).unwrap();
+    builder.with_single_cert(vec![certificate], key).unwrap()
 }
 
 fn https(ca: Option<Vec<u8>>) -> FetchSettings {
@@ -451,7 +385,7 @@ async fn https_is_verified_with_a_ca_bundle_and_not_without() {
     let (keys, others) = (Keys::new(), Keys::new());
     keys.certificates(&["server"]);
     others.certificates(&[]);
-    let master = FakeMaster::start_https(keys.server(false)).unwrap();
+    let master = FakeMaster::start_https(server(&keys, false)).unwrap();
     refresh(https(None), &[&master]).await.unwrap();
     // A bundle of several, the right one last, and one that is broken.
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
@@ -507,7 +441,7 @@ async fn the_event_stream_is_verified_and_has_the_token() {
     let (keys, others) = (Keys::new(), Keys::new());
     keys.certificates(&["server"]);
     others.certificates(&[]);
-    let master = FakeMaster::start_https(keys.server(false)).unwrap();
+    let master = FakeMaster::start_https(server(&keys, false)).unwrap();
     let event = r#"{"type":"SUBSCRIBED","subscribed":{}}"#;
     let stream = format!("{}\n{event}", event.len());
     master.behave_at("/api/v1", Behaviour::Body(200, stream.into()));
@@ -533,7 +467,7 @@ async fn client_certificate_is_shown_to_a_master_that_asks() {
     needs_tool!("openssl");
     let keys = Keys::new();
     keys.certificates(&["server", "client"]);
-    let master = FakeMaster::start_https(keys.server(true)).unwrap();
+    let master = FakeMaster::start_https(server(&keys, true)).unwrap();
     let with_ca = https(Some(keys.read("ca.pem")));
     assert!(refresh(with_ca.clone(), &[&master]).await.is_err());
     let shown = |key| {

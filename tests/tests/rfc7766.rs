@@ -19,12 +19,10 @@ use std::{
 use dns_userspace::{answers::Transport, commands::descriptors};
 use tests::{
     needs, needs_tool,
+    secured::{LIMIT, framed, query, read_framed},
     served::{Plan, Served},
     upstream::Upstream,
 };
-
-/// How long anything may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn plan() -> Plan {
     let mut content = vec!["web.mesos A 10.0.0.1".to_owned()];
@@ -35,35 +33,11 @@ fn plan() -> Plan {
     Plan::mesos(&lines)
 }
 
-/// An A query for a name, without EDNS.
-fn query(id: u16, name: &str) -> Vec<u8> {
-    let mut message = id.to_be_bytes().to_vec();
-    message.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.') {
-        message.push(label.len() as u8);
-        message.extend_from_slice(label.as_bytes());
-    }
-    message.extend_from_slice(&[0, 0, 1, 0, 1]);
-    message
-}
-
-fn framed(message: &[u8]) -> Vec<u8> {
-    [&(message.len() as u16).to_be_bytes(), message].concat()
-}
-
 fn connect(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
     stream
-}
-
-fn read_framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut message)?;
-    Ok(message)
 }
 
 /// How long a new client waits for its answer.

@@ -112,6 +112,35 @@ pub fn rewrite(response: &mut Vec<u8>, keeps: impl Fn(u16) -> bool, more: &[(u16
     true
 }
 
+/// Seconds for which a response holds: the least TTL of its records, OPT aside, and for a denial
+/// the last field of the SOA too (RFC 8484, section 5.1). `None` for one without records.
+#[must_use]
+pub fn lifetime(message: &[u8]) -> Option<u32> {
+    let count = |at| Some(usize::from(u16_at(message, at)?));
+    let mut at = HEADER_OCTETS;
+    for _ in 0..count(4)? {
+        at = after_name(message, at)?.checked_add(4)?;
+    }
+    let answers = count(6)?;
+    let mut least: Option<u32> = None;
+    for _ in 0..answers + count(8)? + count(10)? {
+        let fixed = after_name(message, at)?;
+        let data = fixed + 10;
+        at = data + usize::from(u16_at(message, fixed + 8)?);
+        let rtype = u16_at(message, fixed)?;
+        if rtype == Rtype::OPT.0 {
+            continue;
+        }
+        let mut ttl = u32_at(message, fixed + 4)?;
+        if answers == 0 && rtype == Rtype::SOA.0 {
+            let minimum = message.get(data..at)?.last_chunk()?;
+            ttl = ttl.min(u32::from_be_bytes(*minimum));
+        }
+        least = Some(least.map_or(ttl, |least| least.min(ttl)));
+    }
+    least
+}
+
 /// Where the data of the OPT record starts, if that record is the last of the message.
 fn opt_data(message: &[u8]) -> Option<usize> {
     let count = |at| Some(usize::from(u16_at(message, at)?));
@@ -146,8 +175,11 @@ fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
 }
 
 fn u16_at(message: &[u8], at: usize) -> Option<u16> {
-    let pair = message.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(pair.try_into().ok()?))
+    Some(u16::from_be_bytes(*message.get(at..)?.first_chunk()?))
+}
+
+fn u32_at(message: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*message.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -206,9 +238,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_response_holds_as_long_as_the_first_of_its_records() {
+        assert_eq!(lifetime(RESPONSE), Some(60));
+        let mut two = RESPONSE[..43].to_vec();
+        two.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\x0a\x00\x00\x02");
+        two[7] = 2;
+        two[11] = 0;
+        assert_eq!(lifetime(&two), Some(30));
+        let mut empty = RESPONSE[..HEADER_OCTETS + 15].to_vec();
+        empty[7] = 0;
+        empty[11] = 0;
+        assert_eq!(lifetime(&empty), None);
+        // NODATA: an SOA of 300 seconds that says 20.
+        let mut denial = empty;
+        denial[9] = 1;
+        denial
+            .extend_from_slice(b"\xc0\x10\x00\x06\x00\x01\x00\x00\x01\x2c\x00\x18\xc0\x10\xc0\x10");
+        for field in [1u32, 2, 3, 4, 20] {
+            denial.extend_from_slice(&field.to_be_bytes());
+        }
+        assert_eq!(lifetime(&denial), Some(20));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_octets_are_read_without_panic(mut message: Vec<u8>) {
+            let _ = lifetime(&message);
             let _ = options(&message).count();
             rewrite(&mut message, |_| true, &[(10, b"12345678")]);
         }

@@ -1,7 +1,8 @@
 //! The object `server`: how user space answers, whom, and over what.
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use dns_common::RateLimit;
 use serde_json::Value;
@@ -39,6 +40,10 @@ pub struct Server {
     pub cookies: Cookies,
     /// `tcp`.
     pub tcp: Tcp,
+    /// `tls`: DNS over TLS.
+    pub tls: Encrypted,
+    /// `https`: DNS over HTTPS.
+    pub https: Encrypted,
 }
 
 /// `rate_limit`.
@@ -117,6 +122,17 @@ impl Default for Tcp {
     }
 }
 
+/// `tls` or `https`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encrypted {
+    /// `listeners`; none switches it off.
+    pub listeners: Vec<SocketAddr>,
+    /// `certificate`: a file with the chain in PEM.
+    pub certificate: PathBuf,
+    /// `key`: a file with its private key in PEM.
+    pub key: PathBuf,
+}
+
 impl Found<'_> {
     /// Reads `server`; gives the keys it does not know.
     pub(super) fn server(&mut self, value: &Value, slot: &mut Server) -> Vec<String> {
@@ -137,6 +153,8 @@ impl Found<'_> {
                 "rate_limit" => member.rate_limit(value, &mut slot.rate_limit, unknown),
                 "cookies" => member.cookies(value, &mut slot.cookies, unknown),
                 "tcp" => member.tcp(value, &mut slot.tcp, unknown),
+                "tls" => member.encrypted(value, &mut slot.tls, unknown),
+                "https" => member.encrypted(value, &mut slot.https, unknown),
                 _ => return false,
             }
             true
@@ -205,6 +223,29 @@ impl Found<'_> {
         });
     }
 
+    fn encrypted(&mut self, value: &Value, slot: &mut Encrypted, unknown: &mut Vec<String>) {
+        self.each_member(value, unknown, |member, key, value, _| {
+            match key {
+                "listeners" => member.each(
+                    value,
+                    &mut slot.listeners,
+                    |text| text.parse().ok().filter(|one: &SocketAddr| one.port() != 0),
+                    "a list of address:port such as 0.0.0.0:853",
+                ),
+                "certificate" => member.path(value, &mut slot.certificate),
+                "key" => member.path(value, &mut slot.key),
+                _ => return false,
+            }
+            true
+        });
+    }
+
+    fn path(&mut self, value: &Value, slot: &mut PathBuf) {
+        let mut text = slot.display().to_string();
+        self.text(value, &mut text);
+        *slot = text.into();
+    }
+
     fn within(&mut self, value: &Value, slot: &mut u32, least: u32, most: u32) {
         let mut number = *slot;
         self.number(value, "uint32", &mut number);
@@ -250,6 +291,7 @@ impl Found<'_> {
 /// Reads the files that the object names.
 pub(super) fn validate(reading: &mut Reading) {
     let server = &mut reading.config.server;
+    let encrypted = [("tls", server.tls.clone()), ("https", server.https.clone())];
     let cookies = &mut server.cookies;
     if cookies.enabled && !cookies.secret_file.is_empty() {
         match read_secrets(Path::new(&cookies.secret_file)) {
@@ -264,6 +306,51 @@ pub(super) fn validate(reading: &mut Reading) {
                 );
             }
         }
+    }
+    for (name, one) in encrypted {
+        if !one.listeners.is_empty() {
+            validate_encrypted(reading, name, &one);
+        }
+    }
+}
+
+/// What is served over TLS needs a certificate, and its key.
+fn validate_encrypted(reading: &mut Reading, name: &str, encrypted: &Encrypted) {
+    let files = [
+        (
+            "certificate",
+            &encrypted.certificate,
+            "a file in PEM with the chain, its own certificate first",
+        ),
+        (
+            "key",
+            &encrypted.key,
+            "a file in PEM with the private key of the certificate",
+        ),
+    ];
+    let texts = files.map(|(_, file, _)| file.display().to_string());
+    let mut is_complete = true;
+    for ((key, _, accepted), text) in files.iter().zip(&texts) {
+        if text.is_empty() {
+            is_complete = false;
+            let key = format!("server.{name}.{key}");
+            reading.problem(
+                &key,
+                text,
+                "is missing beside listeners".to_owned(),
+                accepted,
+            );
+        }
+    }
+    let [certificate, key] = &texts;
+    if is_complete && let Err(wrong) = tls::read_identity(certificate, key) {
+        let accepted = "a certificate and its key, each a file in PEM";
+        reading.problem(
+            &format!("server.{name}.certificate"),
+            certificate,
+            wrong,
+            accepted,
+        );
     }
 }
 

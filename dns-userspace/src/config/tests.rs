@@ -446,3 +446,55 @@ fn record_settings_follow_the_configuration() {
     assert_eq!(settings.soa.minimum, 7);
     assert_eq!(settings.name_server.addresses[0].to_string(), "::");
 }
+
+#[test]
+fn what_is_served_over_tls_needs_a_good_certificate() {
+    let [certificate, key, other] = ["client.pem", "client.key", "other.key"].map(|name| {
+        let path = tls_fixture(name);
+        format!("{:?}", path.display().to_string())
+    });
+    let tls = |members: &str| format!(r#""server":{{"tls":{{{members}}}}}"#);
+    let listeners = r#""listeners":["0.0.0.0:853","[::]:853"]"#;
+    let good = format!(r#"{listeners},"certificate":{certificate},"key":{key}"#);
+    let server = config(&tls(&good)).server;
+    assert_eq!(server.tls.listeners.len(), 2);
+    assert!(server.https.listeners.is_empty());
+    // What is off is not looked at.
+    config(&tls(r#""certificate":"/nonexistent""#));
+    for (members, problem) in [
+        (
+            format!(r#"{listeners},"key":{key}"#),
+            "is missing beside listeners (server.tls.certificate = \"\"; accepted: a file in PEM \
+             with the chain, its own certificate first)",
+        ),
+        (
+            format!(r#"{listeners},"certificate":{certificate}"#),
+            "is missing beside listeners (server.tls.key = \"\"; accepted: a file in PEM with the \
+             private key of the certificate)",
+        ),
+        (
+            format!(r#"{listeners},"certificate":"/none.pem","key":{key}"#),
+            "open /none.pem: no such file or directory (server.tls.certificate = \"/none.pem\"; \
+             accepted: a certificate and its key, each a file in PEM)",
+        ),
+        (
+            r#""listeners":["0.0.0.0"]"#.to_owned(),
+            "server.tls.listeners is not understood: \"0.0.0.0\" (server.tls.listeners = \"0.0.0.0\"; accepted: a list of \
+             address:port such as 0.0.0.0:853)",
+        ),
+    ] {
+        let problems = with(&tls(&members)).problems;
+        let [found] = &problems[..] else {
+            panic!("{members}: {problems:?}");
+        };
+        assert_eq!(found.to_string(), format!("{PATH}: {problem}"), "{members}");
+    }
+    let mixed = format!(r#"{listeners},"certificate":{certificate},"key":{other}"#);
+    let problems = with(&tls(&mixed)).problems;
+    assert!(
+        problems[0].to_string().contains("other.key: "),
+        "{problems:?}"
+    );
+    let unknown = with(r#""server":{"https":{"path":"/dns-query"}}"#);
+    assert!(format!("{:?}", unknown.warnings).contains("server.https.path"));
+}

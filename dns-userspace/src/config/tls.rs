@@ -4,9 +4,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+
+use crate::server::certificate::certified_key;
 
 /// What the certificate files hold, as PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -52,22 +53,12 @@ pub(super) fn read_ca(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Reads a client certificate and its key, and makes sure that they belong together.
+/// Reads a certificate and its key, and makes sure that they belong together.
 pub(super) fn read_identity(certificate: &str, key: &str) -> Result<Vec<u8>, String> {
     let read = |path: &str| fs::read(path).map_err(|error| open_error(path, &error));
     let mut pem = read(certificate)?;
     let key_pem = read(key)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{certificate}: {error}"))?;
-    if chain.is_empty() {
-        return Err(format!("{certificate}: no certificate in PEM"));
-    }
-    let private =
-        PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| format!("{key}: {error}"))?;
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider)
-        .map_err(|error| format!("{certificate}, {key}: {error}"))?;
+    certified_key((certificate, &pem), (key, &key_pem))?;
     pem.push(b'\n');
     pem.extend_from_slice(&key_pem);
     Ok(pem)

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::pipeline::{Pipeline, lock};
 use super::setup::Setup;
-use super::sockets::{Answering, HttpServer, Sockets, open_http};
+use super::sockets::{Answering, HttpServer, Sockets, open_http, renew_certificates};
 use super::{Daemon, Following, kernel};
 use crate::dataplane::{self, Life};
 use crate::mesos::follow::{self, Follower};
@@ -64,7 +64,8 @@ impl Daemon {
         );
         ensure!(
             socket_settings(&self.setup) == socket_settings(&setup),
-            "server.udp_workers and server.tcp do not change while the daemon runs: restart for that"
+            "server.udp_workers, server.tcp, and the listeners of server.tls and server.https do not \
+             change while the daemon runs: restart for that"
         );
         ensure!(
             self.setup.follows_mesos() == setup.follows_mesos(),
@@ -99,7 +100,9 @@ impl Daemon {
             true if setup.config.dns_on => {
                 let answering = answering.as_ref().unwrap_or(&self.answering);
                 let served = &self.account.outlet.served;
-                Step::Replace(Some(answering.open(&setup, served)?))
+                let before = lock(&self.account.sockets);
+                let server = answering.open(&setup, served, before.dns.as_ref())?;
+                Step::Replace(Some(server))
             }
             true => Step::Replace(None),
         };
@@ -128,6 +131,9 @@ impl Daemon {
         self.setup = plan.setup;
         if !transfers_the_same && self.is_listening {
             self.transfers.notify(&self.setup, &account.outlet.served);
+        }
+        if let Some(dns) = &lock(&account.sockets).dns {
+            renew_certificates(dns, &self.setup.config.server);
         }
         if let Some(answering) = plan.answering {
             if let Some(dns) = &lock(&account.sockets).dns {
@@ -221,7 +227,8 @@ fn dns_place(setup: &Setup) -> (bool, String, u16) {
 /// What is settled when the sockets of the server are opened.
 fn socket_settings(setup: &Setup) -> impl PartialEq {
     let server = &setup.config.server;
-    (server.udp_workers, server.tcp)
+    let encrypted = [&server.tls, &server.https].map(|one| one.listeners.clone());
+    (server.udp_workers, server.tcp, encrypted)
 }
 
 fn http_place(setup: &Setup) -> (bool, String, u16) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -17,10 +17,12 @@ use super::listen;
 use super::setup::Setup;
 use super::transfers::Transfers;
 use crate::answers::Policy;
-use crate::config::Dcos;
+use crate::config::{self, Dcos};
 use crate::forwarder::Forwarder;
 use crate::http;
-use crate::server::{self, FastPath, FinishedAnswers, Server, Terms};
+use crate::server::{
+    self, Certificate, Encrypted, EncryptedProtocol, FastPath, FinishedAnswers, Server, Terms,
+};
 use crate::transfer::Responder;
 use crate::zones::snapshot::Served;
 
@@ -101,11 +103,18 @@ impl Answering {
         server.set_transfers(self.transfers.clone());
     }
 
-    /// Opens the DNS sockets.
+    /// Opens the DNS sockets. Those of encrypted transports are taken over from the server before,
+    /// which may go on to use them.
     ///
     /// # Errors
-    /// A socket that cannot be had and that is not dispensable.
-    pub(super) fn open(&self, setup: &Setup, served: &Arc<Served>) -> Result<Server> {
+    /// A socket that cannot be had and that is not dispensable, or a certificate that cannot be
+    /// used.
+    pub(super) fn open(
+        &self,
+        setup: &Setup,
+        served: &Arc<Served>,
+        before: Option<&Server>,
+    ) -> Result<Server> {
         let mut tcp = listen::tcp_limits(&setup.config);
         if let Some(dcos) = setup.dcos() {
             tcp.idle = dcos.times.tcp_idle;
@@ -116,6 +125,10 @@ impl Answering {
             policy: self.policy,
             terms: self.terms.clone(),
             tcp,
+            encrypted: match before {
+                Some(before) => before.encrypted().cloned().collect(),
+                None => encrypted(&setup.config.server)?,
+            },
         };
         let listener = listen::listener(&setup.config)?;
         loop {
@@ -132,9 +145,50 @@ impl Answering {
                     let server = result?;
                     server.set_transfers(self.transfers.clone());
                     info!(addresses = ?server.listening(), "DNS is served");
+                    for one in server.encrypted() {
+                        info!(addresses = ?one.listening(), "DNS over {} is served", one.protocol());
+                    }
                     return Ok(server);
                 }
             }
+        }
+    }
+}
+
+/// The configuration of an encrypted transport, and its key.
+const fn encrypted_config(
+    protocol: EncryptedProtocol,
+    server: &config::server::Server,
+) -> (&'static str, &config::server::Encrypted) {
+    match protocol {
+        EncryptedProtocol::Tls => ("server.tls", &server.tls),
+        EncryptedProtocol::Https => ("server.https", &server.https),
+    }
+}
+
+/// The encrypted transports that are not off.
+fn encrypted(server: &config::server::Server) -> Result<Vec<Encrypted>> {
+    let mut all = Vec::new();
+    for protocol in EncryptedProtocol::ALL {
+        let (key, config) = encrypted_config(protocol, server);
+        if config.listeners.is_empty() {
+            continue;
+        }
+        let certificate = Certificate::load(&config.certificate, &config.key);
+        let certificate = certificate.map_err(|error| anyhow!("{key}: {error}"))?;
+        let bound = Encrypted::bind(protocol, &config.listeners, certificate);
+        all.push(bound.with_context(|| format!("{key}.listeners"))?);
+    }
+    Ok(all)
+}
+
+/// Has clients shown what the files of the configuration hold now.
+pub(super) fn renew_certificates(server: &Server, config: &config::server::Server) {
+    for one in server.encrypted() {
+        let (key, files) = encrypted_config(one.protocol(), config);
+        let renewed = one.certificate().replace(&files.certificate, &files.key);
+        if let Err(error) = renewed {
+            warn!(key, error, "the certificate stays as it was");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::answers::Transport;
 use crate::dataplane::DataPlane;
 use crate::forwarder;
 use crate::mesos::{Defects, follow};
-use crate::server::{Server, Totals};
+use crate::server::{EncryptedProtocol, Server, Totals};
 use crate::transfer::{Health, Versions};
 use crate::zones::{Name, Snapshot};
 
@@ -301,9 +301,11 @@ pub(super) fn totals(server: Option<&Server>) -> ServerTotals {
     let Some(server) = server else {
         return Vec::new();
     };
-    [("udp", Transport::Udp), ("tcp", Transport::Tcp)]
-        .map(|(name, transport)| (name, server.totals(transport)))
-        .to_vec()
+    let plain = [("udp", Transport::Udp), ("tcp", Transport::Tcp)];
+    let plain = plain.map(|(name, transport)| (name, server.totals(transport)));
+    let encrypted = EncryptedProtocol::ALL.into_iter();
+    let encrypted = encrypted.filter_map(|one| Some((one.name(), server.totals_encrypted(one)?)));
+    plain.into_iter().chain(encrypted).collect()
 }
 
 /// What was transferred.

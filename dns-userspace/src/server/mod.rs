@@ -1,5 +1,5 @@
-//! The responder's shell on sockets: UDP in threads of its own, TCP on tokio. Both answer from the
-//! snapshot being served, and hand names that are not ours to the forwarder.
+//! The responder's shell on sockets: UDP in threads of its own; TCP, TLS and HTTPS on tokio. All
+//! answer from the snapshot being served, and hand names that are not ours to the forwarder.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,17 +21,23 @@ use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
 
 mod admission;
+pub mod certificate;
 pub mod counters;
+mod encrypted;
+mod forward;
 pub mod guard;
 mod handle;
+pub mod https;
 pub mod mmsg;
 mod stream;
 mod tcp;
 mod terms;
 mod udp;
 
+pub use certificate::Certificate;
 use counters::Counters;
 pub use counters::Totals;
+pub use encrypted::{Encrypted, Protocol as EncryptedProtocol};
 pub use guard::Guard;
 pub use tcp::TcpLimits;
 pub use terms::Terms;
@@ -85,8 +91,10 @@ pub struct Settings {
     pub policy: Policy,
     /// What clients are given besides answers, and which of them.
     pub terms: Terms,
-    /// Bounds of TCP.
+    /// Bounds of TCP, and of each encrypted transport for itself.
     pub tcp: TcpLimits,
+    /// What is served over TLS and HTTPS.
+    pub encrypted: Vec<Encrypted>,
 }
 
 /// A socket could not be had.
@@ -95,7 +103,7 @@ pub struct Settings {
 pub struct BindError {
     /// Where.
     pub address: SocketAddr,
-    /// `UDP` or `TCP`.
+    /// `UDP`, `TCP`, `TLS` or `HTTPS`.
     pub protocol: &'static str,
     /// What the system says.
     #[source]
@@ -159,6 +167,7 @@ pub struct Server {
     listening: Vec<SocketAddr>,
     udp: Vec<(udp::UdpListener, Arc<Counters>)>,
     tcp: Arc<Counters>,
+    encrypted: Vec<encrypted::Serving>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -203,8 +212,13 @@ pub fn start(
         listening,
         udp: Vec::new(),
         tcp,
+        encrypted: Vec::new(),
         threads: Vec::new(),
     };
+    for encrypted in &settings.encrypted {
+        let serving = encrypted.serve(&server.shared, settings.tcp)?;
+        server.encrypted.push(serving);
+    }
     for (number, socket) in sockets.into_iter().enumerate() {
         let counters = Arc::new(Counters::default());
         server.udp.push((socket.clone(), Arc::clone(&counters)));
@@ -254,7 +268,20 @@ impl Server {
         rules.forwarder.as_ref().map(|one| one.readout())
     }
 
-    /// What was done over one transport so far.
+    /// What is served over TLS and HTTPS, and where.
+    pub fn encrypted(&self) -> impl Iterator<Item = &Encrypted> {
+        self.encrypted.iter().map(|one| &one.encrypted)
+    }
+
+    /// What was done over TLS or HTTPS so far; `None` where that is off.
+    #[must_use]
+    pub fn totals_encrypted(&self, protocol: EncryptedProtocol) -> Option<Totals> {
+        let serving = self.encrypted.iter();
+        let mut serving = serving.filter(|one| one.encrypted.protocol() == protocol);
+        serving.next().map(|one| Totals::of([&*one.counters]))
+    }
+
+    /// What was done over one transport without encryption so far.
     #[must_use]
     pub fn totals(&self, transport: Transport) -> Totals {
         match transport {

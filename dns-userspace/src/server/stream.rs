@@ -9,15 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::answers::{Rcode, Transport};
-use crate::forwarder::servfail;
+use crate::answers::Rcode;
 use crate::transfer::Outgoing;
 
 use super::admission::Admission;
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Outcome};
 use super::terms::{Client, Extras};
-use super::{Shared, TcpLimits, header_rcode};
+use super::{Shared, TcpLimits, forward};
 
 /// Responses that wait for a client to read, those under way at upstreams among them.
 const WAITING_RESPONSES: usize = 32;
@@ -122,12 +121,6 @@ impl Session {
         outbox.send(response).await
     }
 
-    fn tally(&self, count: impl FnOnce(&mut Totals)) {
-        let mut tally = Totals::default();
-        count(&mut tally);
-        self.counters.take(&mut tally);
-    }
-
     /// Sends a zone transfer, off the threads that answer others. `None` if not all of it was sent:
     /// a client that does not read has its connection closed by the writer.
     async fn transfer(&self, outgoing: Outgoing, outbox: &Outbox) -> Option<()> {
@@ -154,31 +147,19 @@ impl Session {
         extras: Extras,
         outbox: &Outbox,
     ) -> Option<Option<Vec<u8>>> {
-        let rules = self.shared.rules.load_full();
-        let policy = rules.policy;
-        let forwarder = rules.forwarder.as_ref();
-        let admitted = forwarder.and_then(|one| Some((one, one.admit(self.client.address)?)));
-        // Without room, or by rules that stopped forwarding a moment ago.
-        let Some((forwarder, permit)) = admitted else {
-            self.tally(|tally| tally.shed += 1);
-            let mut response = servfail(&message, Transport::Tcp, &policy)?;
-            extras.add_to(&mut response);
-            self.tally(|tally| tally.response(response.len(), header_rcode(&response)));
-            return Some(Some(response));
+        let query = forward::Query {
+            message,
+            extras,
+            counters: Arc::clone(&self.counters),
+        };
+        let forward = match query.admit(self.shared.rules.load_full(), self.client) {
+            Ok(forward) => forward,
+            Err(response) => return response.map(Some),
         };
         let place = outbox.sender.clone().reserve_owned().await.ok()?;
         let room = Arc::clone(&outbox.room);
-        let counters = Arc::clone(&self.counters);
-        self.tally(|tally| tally.forwarded += 1);
-        let forwarder = Arc::clone(forwarder);
         self.shared.tasks.spawn(async move {
-            let mut response = forwarder
-                .forward(&message, Transport::Tcp, &policy, permit)
-                .await;
-            extras.add_to(&mut response);
-            let mut tally = Totals::default();
-            tally.response(response.len(), header_rcode(&response));
-            counters.take(&mut tally);
+            let response = forward.run().await;
             place.send(Ready::new(response, room).await);
         });
         Some(None)

@@ -120,7 +120,7 @@ impl Acceptor {
                 address: peer.ip(),
                 transport: Transport::Tcp,
                 is_encrypted: false,
-                idle: self.limits.idle,
+                idle: Some(self.limits.idle),
             };
             let serving = serve(stream, client, self.clone());
             self.shared.tasks.spawn(async move {

@@ -39,8 +39,8 @@ pub(super) struct Client {
     pub(super) transport: Transport,
     /// Whether nobody on the way can read along, so that sizes are hidden too.
     pub(super) is_encrypted: bool,
-    /// How long a connection may be silent.
-    pub(super) idle: Duration,
+    /// How long a connection may be silent, where that is for DNS to say.
+    pub(super) idle: Option<Duration>,
 }
 
 /// Options for the response to one query.
@@ -80,8 +80,10 @@ impl Terms {
         if !self.nsid.is_empty() && edns.option(option::NSID).is_some() {
             extras.nsid.clone_from(&self.nsid);
         }
-        if client.transport == Transport::Tcp && edns.option(option::KEEPALIVE).is_some() {
-            let tenths = client.idle.as_millis() / 100;
+        if let Some(idle) = client.idle
+            && edns.option(option::KEEPALIVE).is_some()
+        {
+            let tenths = idle.as_millis() / 100;
             extras.keepalive = Some(u16::try_from(tenths).unwrap_or(u16::MAX));
         }
         // RFC 8467, section 4.1: only for those who pad.

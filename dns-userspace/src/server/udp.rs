@@ -133,7 +133,7 @@ impl Worker<'_> {
             address,
             transport: Transport::Udp,
             is_encrypted: false,
-            idle: Duration::ZERO,
+            idle: None,
         };
         let mut outcome = basis.answer(buffer, len, client, &mut self.tally);
         if matches!(outcome, Outcome::Claimed) {
