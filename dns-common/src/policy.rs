@@ -64,11 +64,17 @@ pub struct Interface {
     pub mac: u64,
     /// Its index; 0 in a free slot.
     pub index: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// See [`interface_flags`].
+    pub flags: u32,
 }
 
 const _: () = assert!(size_of::<Interface>() == 16);
+
+/// Bits of [`Interface::flags`].
+pub mod interface_flags {
+    /// The TC program is alone there, without an XDP program before it.
+    pub const TC_ALONE: u32 = 1;
+}
 
 /// Bits of [`Policy::flags`].
 pub mod flags {

@@ -7,12 +7,14 @@ use dns_common::{Message, Policy, Sums, Table, Verdict};
 
 use crate::checksum;
 use crate::maps::{self, Answers, Blur};
-use crate::packet::{self, Packet};
+use crate::packet::{self, Context, Packet};
 
 const ETHERNET_OCTETS: u32 = 14;
 const IPV4_OCTETS: u32 = 20;
 const IPV6_OCTETS: u32 = 40;
 const UDP_OCTETS: u32 = 8;
+/// Where a UDP header has its checksum.
+const CHECKSUM_AT: u32 = 6;
 const UDP: u64 = 17;
 /// A source port below belongs to a server; answering one could start a loop between servers.
 const FIRST_CLIENT_PORT: u16 = 1024;
@@ -25,16 +27,16 @@ const MAC_MASK: u64 = 0xffff_ffff_ffff;
 const TTL: u64 = 64;
 
 /// Types of Ethernet frames, as loaded.
-mod ethertype {
-    pub(super) const IPV4: u16 = 0x0800u16.swap_bytes();
-    pub(super) const IPV6: u16 = 0x86ddu16.swap_bytes();
+pub(crate) mod ethertype {
+    pub(crate) const IPV4: u16 = 0x0800u16.swap_bytes();
+    pub(crate) const IPV6: u16 = 0x86ddu16.swap_bytes();
     pub(super) const VLAN: u16 = 0x8100u16.swap_bytes();
     pub(super) const QINQ: u16 = 0x88a8u16.swap_bytes();
 }
 
 /// A frame that carries a DNS message to one of our addresses.
-pub(crate) struct Frame {
-    packet: Packet,
+pub(crate) struct Frame<C: Context> {
+    packet: Packet<C>,
     blur: Blur,
     /// Where the IP header starts.
     ip_at: u32,
@@ -49,13 +51,13 @@ pub(crate) struct Frame {
     checksum: u16,
 }
 
-impl Frame {
+impl<C: Context> Frame<C> {
     /// Reads the headers.
     ///
     /// # Errors
     /// The reason why the frame is none of the responder's business.
     #[inline(always)]
-    pub(crate) fn read(packet: Packet, policy: &Policy) -> Result<Self, Verdict> {
+    pub(crate) fn read(packet: Packet<C>, policy: &Policy) -> Result<Self, Verdict> {
         let blur = Blur::new(policy);
         let interface = maps::interface(packet.interface()).ok_or(Verdict::OtherHost)?;
         let front = packet.load::<u64>(0).ok_or(Verdict::NotIp)?;
@@ -64,7 +66,7 @@ impl Frame {
         }
         let mut type_at = ETHERNET_OCTETS - 2;
         let mut ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;
-        for _ in 0..2 {
+        for _ in packet.tags_aside()..2 {
             if ethertype != ethertype::VLAN && ethertype != ethertype::QINQ {
                 break;
             }
@@ -134,27 +136,29 @@ impl Frame {
             .wrapping_add(length)
             .wrapping_add(u64::from(self.checksum))
             .wrapping_add(message);
-        checksum::fold(all) == 0xffff || self.has_partial_checksum(udp_octets)
+        checksum::fold(all) == 0xffff || self.pseudo_sum(udp_octets) == Some(self.checksum)
     }
 
+    /// The sum of the pseudo header of a datagram, as a card wants it that makes the checksum.
     #[inline(always)]
-    fn has_partial_checksum(&self, udp_octets: u32) -> bool {
-        let Some(ports) = self.packet.load::<u32>(self.udp_at) else {
-            return false;
-        };
+    fn pseudo_sum(&self, udp_octets: u32) -> Option<u16> {
+        let ports = self.packet.load::<u32>(self.udp_at)?;
         // Less the ports, which are no part of the pseudo header: plus their complement.
         let pseudo = self
             .endpoints
             .wrapping_add(checksum::pseudo_terms(udp_octets))
             .wrapping_add(u64::from(!ports));
-        checksum::fold(pseudo) == self.checksum
+        Some(checksum::fold(pseudo))
     }
 
     /// The UDP checksum of the response.
     #[inline(always)]
-    fn response_checksum(&self, response: &Sums) -> u16 {
+    fn response_checksum(&self, response: &Sums) -> Option<u16> {
         if self.checksum == 0 {
-            return 0;
+            return Some(0);
+        }
+        if self.packet.is_summed_later(self.udp_at + CHECKSUM_AT) {
+            return self.pseudo_sum(self.octets + UDP_OCTETS);
         }
         let length = u64::from(((self.octets + UDP_OCTETS) as u16).swap_bytes());
         let sum = self
@@ -164,13 +168,17 @@ impl Frame {
             .wrapping_add(response.header)
             .wrapping_add(response.question)
             .wrapping_add(response.records);
-        checksum::udp(sum)
+        Some(checksum::udp(sum))
     }
 }
 
 /// Octets of the UDP datagram and the sum of the addresses.
 #[inline(always)]
-fn read_ipv4(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
+fn read_ipv4<C: Context>(
+    packet: Packet<C>,
+    at: u32,
+    policy: &Policy,
+) -> Result<(u32, u64), Verdict> {
     let header: [u32; 5] = packet.load(at).ok_or(Verdict::Length)?;
     let [first, fragment, third, source, destination] = header;
     // Version 4 and five words; no reserved bit, no more fragments, no fragment offset.
@@ -197,7 +205,11 @@ fn read_ipv4(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Ver
 
 /// Octets of the UDP datagram and the sum of the addresses.
 #[inline(always)]
-fn read_ipv6(packet: Packet, at: u32, policy: &Policy) -> Result<(u32, u64), Verdict> {
+fn read_ipv6<C: Context>(
+    packet: Packet<C>,
+    at: u32,
+    policy: &Policy,
+) -> Result<(u32, u64), Verdict> {
     let header: [u64; 5] = packet.load(at).ok_or(Verdict::Length)?;
     let [first, source_high, source_low, high, low] = header;
     if first & 0xf0 != 0x60 {
@@ -258,7 +270,7 @@ fn is_local_ipv6(policy: &Policy, high: u64, low: u64) -> bool {
     false
 }
 
-impl Message for Frame {
+impl<C: Context> Message for Frame<C> {
     #[inline(always)]
     fn octets(&self) -> u32 {
         self.blur.blur(u64::from(self.octets)) as u32
@@ -294,11 +306,8 @@ impl Message for Frame {
         if !self.is_intact(query) {
             return Err(Verdict::Checksum);
         }
-        // From the end of the frame, not of the message: padding does not stay behind the response.
-        let growth = self.at(octets).wrapping_sub(self.packet.octets()) as i32;
-        if growth != 0 && !self.packet.adjust_tail(growth) {
-            self.packet.make_room_in_front(growth, self.at(kept))?;
-        }
+        // The whole frame, not the message: padding does not stay behind the response.
+        self.packet.resize(self.at(octets), self.at(kept))?;
         self.octets = octets;
         self.checksum = self.blur.blur(u64::from(self.checksum)) as u16;
         self.ipv6 = self.blur.blur(u64::from(self.ipv6)) != 0;
@@ -328,7 +337,7 @@ impl Message for Frame {
     #[inline(always)]
     fn seal(&mut self, response: &Sums) -> Option<()> {
         let packet = self.packet;
-        let checksum = self.response_checksum(response);
+        let checksum = self.response_checksum(response)?;
         let udp_octets = self.octets + UDP_OCTETS;
         turn_ethernet(packet)?;
         if self.ipv6 {
@@ -346,7 +355,12 @@ impl Message for Frame {
 
 /// [`encloser::ancestor`] for a query whose UDP header starts at `udp_at`.
 #[inline(always)]
-pub(crate) fn ancestor(packet: Packet, udp_at: u32, at: u32, octets: u32) -> Ancestor {
+pub(crate) fn ancestor<C: Context>(
+    packet: Packet<C>,
+    udp_at: u32,
+    at: u32,
+    octets: u32,
+) -> Ancestor {
     let Ok(answers) = Answers::open() else {
         return Ancestor::MISS;
     };
@@ -363,30 +377,13 @@ pub(crate) fn ancestor(packet: Packet, udp_at: u32, at: u32, octets: u32) -> Anc
     encloser::ancestor(&query, &answers, at, octets)
 }
 
-/// Grows a frame that has no room behind: in front, where drivers leave 256 octets, and moves its
-/// first `kept` octets there. What is still missing must be behind.
-///
-/// veth copies what a socket sent into a buffer that ends with the packet.
-#[inline(always)]
-pub(crate) fn make_room_in_front(packet: Packet, growth: i32, kept: u32) -> Result<(), Verdict> {
-    // Less than a word could not be moved word by word; the kernel keeps 40 octets for itself.
-    let front = growth.clamp(8, 208);
-    if !packet.grow_front(front) {
-        return Err(Verdict::Resize);
-    }
-    if front != growth && !packet.adjust_tail(growth.wrapping_sub(front)) {
-        return if packet.grow_front(front.wrapping_neg()) {
-            Err(Verdict::Resize)
-        } else {
-            Err(Verdict::Broken)
-        };
-    }
-    move_to_front(packet, front as u32, kept).ok_or(Verdict::Broken)
-}
-
 /// Moves `octets` octets from `distance` to the start of the frame.
 #[inline(always)]
-fn move_to_front(packet: Packet, distance: u32, octets: u32) -> Option<()> {
+pub(crate) fn move_to_front<C: Context>(
+    packet: Packet<C>,
+    distance: u32,
+    octets: u32,
+) -> Option<()> {
     let blur = Blur::by(u64::from(octets));
     let distance = blur.blur(distance.into()) as u32;
     let mut left = octets;
@@ -411,7 +408,7 @@ fn move_to_front(packet: Packet, distance: u32, octets: u32) -> Option<()> {
 }
 
 #[inline(always)]
-fn turn_ethernet(packet: Packet) -> Option<()> {
+fn turn_ethernet<C: Context>(packet: Packet<C>) -> Option<()> {
     let [to, middle, from] = packet.load::<[u32; 3]>(0)?;
     let turned = [
         middle >> 16 | from << 16,
@@ -423,7 +420,7 @@ fn turn_ethernet(packet: Packet) -> Option<()> {
 
 /// Swaps the addresses; no options, an atomic datagram (RFC 6864), nothing of the query's TOS.
 #[inline(always)]
-fn turn_ipv4(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
+fn turn_ipv4<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32) -> Option<()> {
     let [_, _, _, source, destination] = packet.load::<[u32; 5]>(at)?;
     const DONT_FRAGMENT: u32 = 0x4000u16.swap_bytes() as u32;
     let length = u32::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes());
@@ -440,7 +437,7 @@ fn turn_ipv4(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
 
 /// Swaps the addresses; traffic class and flow label zero.
 #[inline(always)]
-fn turn_ipv6(packet: Packet, at: u32, udp_octets: u32) -> Option<()> {
+fn turn_ipv6<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32) -> Option<()> {
     let [_, source_high, source_low, high, low] = packet.load::<[u64; 5]>(at)?;
     let first = 0x60 | u64::from((udp_octets as u16).swap_bytes()) << 32 | UDP << 48 | TTL << 56;
     packet.store(at, [first, high, low, source_high, source_low])

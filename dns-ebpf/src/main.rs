@@ -1,5 +1,5 @@
 //! The data plane: an XDP program that answers DNS queries at the NIC and passes everything else
-//! up untouched.
+//! up untouched, and a TC program behind it, or in its place, that has room for long answers.
 
 #![no_std]
 #![no_main]
@@ -10,21 +10,24 @@ mod frame;
 mod maps;
 mod packet;
 mod sample;
+mod skb;
+mod xdp;
 
-use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::bpf_jiffies64;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_redirect};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use dns_common::{Verdict, respond};
 
 use crate::frame::Frame;
 use crate::maps::Answers;
-use crate::packet::Packet;
+use crate::packet::{Context, Packet};
 
 /// Answers what it can.
 #[xdp]
 pub fn mesos_xdns(context: XdpContext) -> u32 {
-    let verdict = match answer(Packet::new(context.ctx)) {
+    let packet = Packet::new(context.ctx);
+    let verdict = match answer(packet) {
         Ok(verdict) | Err(verdict) => verdict,
     };
     maps::count(verdict);
@@ -32,12 +35,50 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
     aya_log_ebpf::info!(
         &context,
         "interface {}: {}",
-        Packet::new(context.ctx).interface(),
+        packet.interface(),
         verdict.name()
     );
     if let Ok(answers) = Answers::open() {
-        sample::take(context.ctx, answers.policy(), verdict);
+        sample::take(packet, answers.policy(), verdict);
     }
+    action(verdict)
+}
+
+/// Answers what it can. On an interface with an XDP program that is what did not fit the buffer of
+/// the driver, and only that is counted: the XDP program has counted every packet.
+#[classifier]
+pub fn mesos_xdns_tc(context: TcContext) -> i32 {
+    let packet = Packet::new(context.skb.skb);
+    let verdict = match skb::gather(packet).and_then(|()| answer(packet)) {
+        Ok(verdict) | Err(verdict) => verdict,
+    };
+    if maps::is_alone(packet.interface()) {
+        maps::count(verdict);
+        if let Ok(answers) = Answers::open() {
+            sample::take(packet, answers.policy(), verdict);
+        }
+    } else if verdict.is_response() {
+        maps::count_second(verdict);
+    }
+    #[cfg(feature = "trace")]
+    aya_log_ebpf::info!(
+        &context,
+        "interface {}: TC {}",
+        packet.interface(),
+        verdict.name()
+    );
+    match action(verdict) {
+        // SAFETY: takes two numbers.
+        xdp_action::XDP_TX => (unsafe { bpf_redirect(packet.interface(), 0) }) as i32,
+        // To the programs and filters behind.
+        xdp_action::XDP_PASS => TC_ACT_UNSPEC,
+        _ => TC_ACT_SHOT,
+    }
+}
+
+/// What becomes of a packet.
+#[inline(always)]
+const fn action(verdict: Verdict) -> xdp_action::Type {
     match verdict {
         Verdict::Answered
         | Verdict::NoData
@@ -69,7 +110,7 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn answer(packet: Packet) -> Result<Verdict, Verdict> {
+fn answer<C: Context>(packet: Packet<C>) -> Result<Verdict, Verdict> {
     let answers = Answers::open()?;
     let mut frame = Frame::read(packet, answers.policy())?;
     if jiffies() > answers.policy().answer_until {

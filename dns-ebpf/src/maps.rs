@@ -6,7 +6,8 @@ use core::arch::asm;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use dns_common::blob::{self, Blob, Table};
-use dns_common::{Interface, Policy, Verdict, policy};
+use dns_common::policy::{self, interface_flags};
+use dns_common::{Interface, Policy, Verdict};
 
 /// `BPF_F_MMAPABLE`: user space writes blobs by plain stores.
 const MMAPABLE: usize = 1 << 10;
@@ -37,13 +38,34 @@ static INTERFACES: Array<Interface, { policy::INTERFACE_SLOTS as usize }> = Arra
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
 
+/// Packets that the TC program has answered after the XDP program has passed and counted them. The
+/// TC program writes it.
+#[btf_map]
+static SECOND_COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
+
 /// Counts a packet.
 #[inline(always)]
 pub(crate) fn count(verdict: Verdict) {
     if let Some(counter) = COUNTERS.get_ptr_mut(verdict as u32) {
-        // SAFETY: the value belongs to this CPU, and XDP programs do not interrupt one another.
+        // SAFETY: the value belongs to this CPU, and programs at interfaces do not interrupt one
+        // another.
         unsafe { *counter = (*counter).wrapping_add(1) };
     }
+}
+
+/// Counts the answer to a packet that has been counted as passed.
+#[inline(always)]
+pub(crate) fn count_second(verdict: Verdict) {
+    if let Some(counter) = SECOND_COUNTERS.get_ptr_mut(verdict as u32) {
+        // SAFETY: as in `count`.
+        unsafe { *counter = (*counter).wrapping_add(1) };
+    }
+}
+
+/// Whether an interface has no XDP program before the TC program.
+#[inline(always)]
+pub(crate) fn is_alone(index: u32) -> bool {
+    interface(index).is_some_and(|one| one.flags & interface_flags::TC_ALONE != 0)
 }
 
 /// The interface of an index, if it is answered on.

@@ -1,12 +1,9 @@
-//! Bounds-checked access to packet memory: the only `unsafe` that touches it.
+//! Bounds-checked access to packet memory: the only `unsafe` that touches it. What XDP and TC do
+//! differently is in [`crate::xdp`] and [`crate::skb`].
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use dns_common::Verdict;
-
-use crate::frame;
 
 /// No offset is larger; a bound that the verifier needs to see.
 const OFFSET_MASK: u32 = 0xfff;
@@ -27,20 +24,77 @@ pub(crate) fn bound(offset: u32) -> u32 {
     offset as u32
 }
 
-/// A frame in the driver's buffer. Words are little-endian, offsets count from its first octet.
-#[derive(Clone, Copy)]
-pub(crate) struct Packet(*mut xdp_md);
+/// What a program of one kind is given, and what it may do with the frame in it.
+pub(crate) trait Context: Copy {
+    /// Where it has the address of the frame, as 32 bits that the kernel makes 64 of.
+    const DATA: usize;
+    /// Where it has the address of the frame's end.
+    const DATA_END: usize;
 
-impl Packet {
-    pub(crate) const fn new(context: *mut xdp_md) -> Self {
+    /// Index of the interface that the frame came in on.
+    fn interface(packet: Packet<Self>) -> u32;
+
+    /// Octets of the frame, with those that the program cannot reach.
+    fn whole(packet: Packet<Self>) -> u32;
+
+    /// VLAN tags that the kernel keeps beside the frame: 0 or 1.
+    fn tags_aside(packet: Packet<Self>) -> u32;
+
+    /// Stores a word that lies within the frame.
+    fn store<T: Words>(packet: Packet<Self>, at: u32, word: T) -> Option<()>;
+
+    /// Makes the frame one of `octets` octets, of which the first `kept` stay.
+    ///
+    /// # Errors
+    /// [`Verdict::Resize`] if the frame is as it was, [`Verdict::Broken`] if it is not.
+    fn resize(packet: Packet<Self>, octets: u32, kept: u32) -> Result<(), Verdict>;
+
+    /// Whether somebody sums up the UDP datagram on its way out, whose checksum stands at `at`: from
+    /// the sum of its pseudo header. May change the checksum.
+    fn is_summed_later(packet: Packet<Self>, at: u32) -> bool;
+
+    /// [`crate::frame::ancestor`], as a function of its own.
+    fn ancestor(packet: Packet<Self>, udp_at: u32, at: u32, octets: u32) -> u64;
+
+    /// Copies the first `octets` octets of the frame.
+    ///
+    /// # Safety
+    /// There is room for them at `to`.
+    unsafe fn copy(packet: Packet<Self>, to: *mut u8, octets: u32) -> bool;
+}
+
+/// A frame where a program of this kind may read it. Words are little-endian, offsets count from
+/// its first octet.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet<C: Context>(*mut C);
+
+impl<C: Context> Packet<C> {
+    pub(crate) const fn new(context: *mut C) -> Self {
         Self(context)
+    }
+
+    /// What the kernel gave to the program.
+    #[inline(always)]
+    pub(crate) const fn context(self) -> *mut C {
+        self.0
     }
 
     /// Index of the interface that the frame came in on.
     #[inline(always)]
     pub(crate) fn interface(self) -> u32 {
-        // SAFETY: the context is the one that the kernel gave to the program.
-        unsafe { (*self.0).ingress_ifindex }
+        C::interface(self)
+    }
+
+    /// VLAN tags that the kernel keeps beside the frame: 0 or 1.
+    #[inline(always)]
+    pub(crate) fn tags_aside(self) -> u32 {
+        C::tags_aside(self)
+    }
+
+    /// Octets of the frame, with those that the program cannot reach.
+    #[inline(always)]
+    pub(crate) fn whole(self) -> u32 {
+        C::whole(self)
     }
 
     /// Octets of the frame.
@@ -48,15 +102,17 @@ impl Packet {
     pub(crate) fn octets(self) -> u32 {
         let end: u64;
         // The verifier makes an unknown number of the difference of two packet pointers.
-        // SAFETY: loads `data` and `data_end` of the context that the kernel gave to the program.
+        // SAFETY: loads both addresses from the context that the kernel gave to the program.
         unsafe {
             asm!(
-                "{start} = *(u32 *)({context} + 0)",
-                "{end} = *(u32 *)({context} + 4)",
+                "{start} = *(u32 *)({context} + {data})",
+                "{end} = *(u32 *)({context} + {data_end})",
                 "{end} -= {start}",
                 start = out(reg) _,
                 end = out(reg) end,
                 context = in(reg) self.0,
+                data = const C::DATA,
+                data_end = const C::DATA_END,
                 options(pure, readonly, nostack),
             );
         }
@@ -69,14 +125,16 @@ impl Packet {
         let (mut start, end): (u64, u64);
         // The kernel makes 64-bit pointers of these 32-bit fields, which the compiler must not
         // come to know, or it cuts them down again.
-        // SAFETY: loads `data` and `data_end` of the context that the kernel gave to the program.
+        // SAFETY: loads both addresses from the context that the kernel gave to the program.
         unsafe {
             asm!(
-                "{start} = *(u32 *)({context} + 0)",
-                "{end} = *(u32 *)({context} + 4)",
+                "{start} = *(u32 *)({context} + {data})",
+                "{end} = *(u32 *)({context} + {data_end})",
                 start = out(reg) start,
                 end = out(reg) end,
                 context = in(reg) self.0,
+                data = const C::DATA,
+                data_end = const C::DATA_END,
                 options(pure, readonly, nostack),
             );
         }
@@ -105,6 +163,12 @@ impl Packet {
 
     #[inline(always)]
     pub(crate) fn store<T: Words>(self, at: u32, value: T) -> Option<()> {
+        C::store(self, at, value)
+    }
+
+    /// [`Self::store`] right into the frame, where the kernel lets the program.
+    #[inline(always)]
+    pub(crate) fn store_in_place<T: Words>(self, at: u32, value: T) -> Option<()> {
         let pointer = self.at(at, size_of::<T>() as u32)?.cast::<T>();
         // SAFETY: `at` checked that the packet has these octets, and nobody else has the packet.
         unsafe { pointer.write_unaligned(value) };
@@ -117,53 +181,23 @@ impl Packet {
         self.at(octets, 0).is_some()
     }
 
-    /// Grows the frame at its start, or shrinks it if `octets` is negative.
+    /// Makes the frame one of `octets` octets, of which the first `kept` stay.
     #[inline(always)]
-    pub(crate) fn grow_front(self, octets: i32) -> bool {
-        // SAFETY: the context is the kernel's; pointers are derived anew at each access.
-        unsafe { bpf_xdp_adjust_head(self.0, octets.wrapping_neg()) == 0 }
+    pub(crate) fn resize(self, octets: u32, kept: u32) -> Result<(), Verdict> {
+        C::resize(self, octets, kept)
     }
 
-    /// [`frame::make_room_in_front`], as a function of its own.
+    /// See [`Context::is_summed_later`].
     #[inline(always)]
-    pub(crate) fn make_room_in_front(self, growth: i32, kept: u32) -> Result<(), Verdict> {
-        match xdns_make_room(self.0, growth, kept) {
-            0 => Ok(()),
-            1 => Err(Verdict::Resize),
-            _ => Err(Verdict::Broken),
-        }
+    pub(crate) fn is_summed_later(self, at: u32) -> bool {
+        C::is_summed_later(self, at)
     }
 
-    /// [`frame::ancestor`], as a function of its own.
+    /// [`crate::frame::ancestor`], as a function of its own.
     #[inline(always)]
     pub(crate) fn ancestor(self, udp_at: u32, at: u32, octets: u32) -> u64 {
-        xdns_ancestor(self.0, udp_at, at, octets)
+        C::ancestor(self, udp_at, at, octets)
     }
-
-    /// Grows or shrinks the frame at its end.
-    #[inline(always)]
-    pub(crate) fn adjust_tail(self, delta: i32) -> bool {
-        // SAFETY: the context is the kernel's; pointers are derived anew at each access.
-        unsafe { bpf_xdp_adjust_tail(self.0, delta) == 0 }
-    }
-}
-
-// The verifier sees a global function once, whatever leads to its calls.
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -> u32 {
-    match frame::make_room_in_front(Packet(context), growth, kept) {
-        Ok(()) => 0,
-        Err(Verdict::Resize) => 1,
-        Err(_) => 2,
-    }
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_ancestor(context: *mut xdp_md, udp_at: u32, at: u32, octets: u32) -> u64 {
-    frame::ancestor(Packet(context), udp_at, at, octets).get()
 }
 
 /// Values of which any bits are valid: little-endian words as they stand in the packet.

@@ -2,12 +2,12 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
-use aya_ebpf::helpers::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::macros::btf_map;
 use dns_common::sample::{SNAP_OCTETS, Sample};
 use dns_common::{Policy, Verdict};
+
+use crate::packet::{Context, Packet};
 
 /// Samples on their way to user space; what does not fit is not sampled.
 #[btf_map]
@@ -19,9 +19,9 @@ static COUNTDOWN: PerCpuArray<u32, 1> = PerCpuArray::new();
 
 /// Samples the packet if it is its turn.
 #[inline(always)]
-pub(crate) fn take(context: *mut xdp_md, policy: &Policy, verdict: Verdict) {
+pub(crate) fn take<C: Context>(packet: Packet<C>, policy: &Policy, verdict: Verdict) {
     if policy.sample_every != 0 && is_turn(policy.sample_every) {
-        hand_over(context, verdict);
+        hand_over(packet, verdict);
     }
 }
 
@@ -44,7 +44,7 @@ fn is_turn(every: u32) -> bool {
 
 /// Out of line: seldom called, and none of the verifier's business at each verdict.
 #[inline(never)]
-fn hand_over(context: *mut xdp_md, verdict: Verdict) {
+fn hand_over<C: Context>(packet: Packet<C>, verdict: Verdict) {
     let Some(mut entry) = SAMPLES.reserve_untyped::<Sample>(0) else {
         return;
     };
@@ -52,7 +52,7 @@ fn hand_over(context: *mut xdp_md, verdict: Verdict) {
     // SAFETY: the context is the kernel's, the entry is ours and has room for a sample; the kernel
     // writes `kept` octets, at least one and at most as many as there is room for.
     unsafe {
-        let octets = bpf_xdp_get_buff_len(context) as u32;
+        let octets = packet.whole();
         let mut kept = u64::from(octets.clamp(1, SNAP_OCTETS as u32));
         // Out of the compiler's sight, so that every verifier sees from 1 to all.
         asm!(
@@ -66,7 +66,7 @@ fn hand_over(context: *mut xdp_md, verdict: Verdict) {
         (*sample).octets = octets;
         (*sample).verdict = verdict as u32;
         let frame = (&raw mut (*sample).frame).cast();
-        if bpf_xdp_load_bytes(context, 0, frame, kept as u32) != 0 {
+        if !C::copy(packet, frame, kept as u32) {
             entry.discard(0);
             return;
         }

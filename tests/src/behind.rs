@@ -58,6 +58,7 @@ impl Behind {
         let settings = Settings {
             interfaces: vec![cable::INTERFACE.to_owned()],
             mode: Mode::Native,
+            tc: false,
             ..kernel::settings()
         };
         // Nothing is pinned: this is no BPF file system.

@@ -1,4 +1,4 @@
-//! The XDP program without an interface, run over single frames by `BPF_PROG_TEST_RUN`.
+//! The programs without an interface, run over single frames by `BPF_PROG_TEST_RUN`.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions, xdp::XdpMode};
-use dns_common::{Interface, Verdict};
+use dns_common::{Interface, Verdict, policy::interface_flags};
 use dns_userspace::{
     answers::respond::Policy,
     dataplane::{self, Mode, Settings, Xdp},
@@ -35,12 +35,25 @@ pub enum Action {
     Other(u32),
 }
 
-impl Action {
-    const fn of(returned: u32) -> Self {
-        match returned {
-            2 => Self::Pass,
-            3 => Self::Tx,
-            other => Self::Other(other),
+/// The two programs that answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// In the driver.
+    Xdp,
+    /// At the ingress of the interface, without XDP.
+    Tc,
+}
+
+impl Stage {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Xdp, Self::Tc];
+
+    fn action(self, returned: u32) -> Action {
+        // TC_ACT_UNSPEC is -1: what comes behind decides.
+        match (self, returned) {
+            (Self::Xdp, 2) | (Self::Tc, u32::MAX) => Action::Pass,
+            (Self::Xdp, 3) | (Self::Tc, 7) => Action::Tx,
+            (_, other) => Action::Other(other),
         }
     }
 }
@@ -48,6 +61,7 @@ impl Action {
 /// A loaded program.
 pub struct Kernel {
     xdp: Xdp,
+    stage: Stage,
     /// Where frames come out, used again for each.
     out: Vec<u8>,
 }
@@ -57,6 +71,7 @@ pub fn settings() -> Settings {
     Settings {
         interfaces: Vec::new(),
         mode: Mode::Off,
+        tc: true,
         max_names: 4096,
         seed: SEED,
         addresses: addresses(),
@@ -78,16 +93,28 @@ impl Kernel {
     /// # Errors
     /// Needs root, and a build with the program.
     pub fn load(settings: &Settings) -> Result<Self> {
+        Self::load_stage(Stage::Xdp, settings)
+    }
+
+    /// The same for one of the programs.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_stage(stage: Stage, settings: &Settings) -> Result<Self> {
         let object = dataplane::object().context("a build without the XDP program")?;
         let mut xdp = Xdp::load(object, settings)?;
         let [a, b, c, d, e, f] = MAC;
         xdp.set_interface(Interface {
             mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
             index: 1,
-            reserved: 0,
+            flags: match stage {
+                Stage::Xdp => 0,
+                Stage::Tc => interface_flags::TC_ALONE,
+            },
         })?;
         Ok(Self {
             xdp,
+            stage,
             out: vec![0; 4096],
         })
     }
@@ -106,6 +133,17 @@ impl Kernel {
         Ok(self.xdp.publish(snapshot)?)
     }
 
+    /// Whether the kernel runs the program over such a frame: to TC it gives none without a whole IP
+    /// header where there must be one.
+    pub fn can_run(&self, octets: &[u8]) -> bool {
+        let least = match octets.get(12..14) {
+            Some([0x08, 0x00]) => 14 + 20,
+            Some([0x86, 0xdd]) => 14 + 40,
+            _ => 15,
+        };
+        self.stage == Stage::Xdp || octets.len() >= least
+    }
+
     /// Runs the program over a frame of 14 octets or more: what it did, and the frame afterwards.
     ///
     /// # Errors
@@ -114,9 +152,12 @@ impl Kernel {
         let mut options = TestRunOptions::new();
         options.data_in = Some(octets);
         options.data_out = Some(&mut self.out);
-        let result = self.xdp.program()?.test_run(options)?;
+        let result = match self.stage {
+            Stage::Xdp => self.xdp.program()?.test_run(options)?,
+            Stage::Tc => self.xdp.classifier()?.test_run(options)?,
+        };
         Ok((
-            Action::of(result.return_value),
+            self.stage.action(result.return_value),
             &self.out[..result.data_size_out as usize],
         ))
     }
@@ -150,7 +191,7 @@ impl Kernel {
         self.xdp.set_interface(Interface {
             mac: u64::from_le_bytes(mac),
             index: u32::try_from(index)?,
-            reserved: 0,
+            flags: 0,
         })?;
         cable.server.enter(|| {
             self.xdp.program()?.attach(INTERFACE, XdpMode::Driver)?;
@@ -189,7 +230,10 @@ impl Kernel {
     /// # Errors
     /// The kernel does not say.
     pub fn verified_instructions(&mut self) -> Result<u32> {
-        let info = self.xdp.program()?.info()?;
+        let info = match self.stage {
+            Stage::Xdp => self.xdp.program()?.info()?,
+            Stage::Tc => self.xdp.classifier()?.info()?,
+        };
         info.verified_instruction_count()
             .context("the kernel does not count the verifier's instructions")
     }
@@ -243,6 +287,6 @@ impl Reader {
             return Err(io::Error::last_os_error());
         }
         let out = &self.out[..attribute.size_out as usize];
-        Ok((Action::of(attribute.returned), out))
+        Ok((Stage::Xdp.action(attribute.returned), out))
     }
 }

@@ -83,6 +83,7 @@ fn loopback_has_no_native_xdp() {
             |plan| {
                 plan.interfaces = vec!["lo".to_owned()];
                 plan.config["xdp"]["mode"] = json!(mode);
+                plan.config["xdp"]["tc"] = json!(false);
             },
         );
     }

@@ -350,7 +350,7 @@ impl Account {
 
     fn line(&self, version: &str) -> String {
         format!(
-            "Linux {version}: {} packets and {FRAMES} frames, verifier {} instructions",
+            "Linux {version}: {} packets and {FRAMES} frames, verifiers {} instructions",
             self.packets, self.instructions
         )
     }
@@ -360,7 +360,7 @@ impl Account {
 mod tests {
     use super::*;
 
-    const CONSOLE: &str = "running 2 tests\r\ntest the_verifier ... verifier: 218848 instructions\r\n\
+    const CONSOLE: &str = "running 2 tests\r\ntest the_verifier ... verifier: 51613 and 52319 instructions\r\n\
                            ok\r\ntables: 720 packets\r\nhard_packets ended with 0\r\n\
                            same_answer ended with 0\r\n";
 
@@ -369,7 +369,7 @@ mod tests {
         let line = Account::read(CONSOLE).unwrap().line("6.1.0-56-cloud-amd64");
         assert_eq!(
             line,
-            "Linux 6.1.0-56-cloud-amd64: 720 packets and 10000 frames, verifier 218848 instructions"
+            "Linux 6.1.0-56-cloud-amd64: 720 packets and 10000 frames, verifiers 51613 and 52319 instructions"
         );
         let failed = CONSOLE.replace("same_answer ended with 0", "same_answer ended with 101");
         assert!(Account::read(&failed).is_err());

@@ -45,6 +45,8 @@ pub enum Mode {
     Native,
     /// After the driver, on any interface
     Generic,
+    /// By a TC program, without XDP
+    Tc,
     /// Not at all
     Off,
 }
@@ -111,6 +113,7 @@ impl Arguments {
                 Mode::Auto => XdpMode::Auto,
                 Mode::Native => XdpMode::Native,
                 Mode::Generic => XdpMode::Generic,
+                Mode::Tc => XdpMode::Tc,
                 Mode::Off => XdpMode::Off,
             };
         }

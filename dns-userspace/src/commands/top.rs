@@ -96,11 +96,14 @@ fn picture(status: &Status, before: Option<(Duration, &Status)>, top: &Top) -> S
         "{:<24}{:>12}{:>16}",
         "verdict", "per second", "in all"
     );
-    let mut verdicts: Vec<_> = status.xdp.verdicts.iter().collect();
-    verdicts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    for (verdict, count) in verdicts.into_iter().filter(|(_, count)| **count > 0) {
-        let rate = before.map_or("-".to_owned(), |(elapsed, before)| {
-            let earlier = before.xdp.verdicts.get(verdict).copied().unwrap_or(0);
+    let mut verdicts = verdicts(status);
+    let earlier = before.map(|(_, before)| self::verdicts(before));
+    verdicts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (verdict, count) in verdicts.into_iter().filter(|(_, count)| *count > 0) {
+        let rate = before.map_or("-".to_owned(), |(elapsed, _)| {
+            let mut earlier = earlier.iter().flatten();
+            let earlier = earlier.find(|(one, _)| *one == verdict);
+            let earlier = earlier.map_or(0, |(_, count)| *count);
             let change = count.saturating_sub(earlier) as f64;
             format!("{:.0}", change / elapsed.as_secs_f64().max(0.001))
         });
@@ -118,6 +121,16 @@ fn picture(status: &Status, before: Option<(Duration, &Status)>, top: &Top) -> S
     rank(&mut text, "name", &top.names);
     rank(&mut text, "client", &top.clients);
     text
+}
+
+/// Packets by verdict. What the XDP program has passed for the TC program to answer stands in both.
+fn verdicts(status: &Status) -> Vec<(String, u64)> {
+    let first = status.xdp.verdicts.iter();
+    let second = status.xdp.second_verdicts.iter();
+    first
+        .map(|(verdict, count)| (verdict.clone(), *count))
+        .chain(second.map(|(verdict, count)| (format!("{verdict} (by TC)"), *count)))
+        .collect()
 }
 
 fn rank(text: &mut String, what: &str, rankings: &[Ranking]) {

@@ -603,11 +603,13 @@ impl Found<'_> {
                         ("auto", XdpMode::Auto),
                         ("native", XdpMode::Native),
                         ("generic", XdpMode::Generic),
+                        ("tc", XdpMode::Tc),
                         ("off", XdpMode::Off),
                     ],
-                    "auto, native, generic or off",
+                    "auto, native, generic, tc or off",
                 ),
                 "allow_generic" => member.flag(value, &mut slot.allow_generic),
+                "tc" => member.flag(value, &mut slot.tc),
                 "max_names" => {
                     let mut names = slot.max_names;
                     member.number(value, "uint32", &mut names);

@@ -94,7 +94,7 @@ fn every_key_is_read_in_any_case() {
         "mesoshttpson":true,"mesoscredentials":{"PRINCIPAL":"me","secret":"hush"},
         "mesosauthentication":"basic",
         "XDP":{"interfaces":["eth0"],"mode":"generic","max_names":7,"pin_path":"/p","on_exit":"detach",
-        "allow_generic":true,"lease_seconds":9},
+        "allow_generic":true,"tc":false,"lease_seconds":9},
         "Cache":{"MAX_BYTES":0,"min_ttl":1,"max_ttl":2,"negative_max_ttl":3,"serve_stale":4,
         "prefetch":5}"#,
     );
@@ -133,6 +133,7 @@ fn every_key_is_read_in_any_case() {
             interfaces: vec!["eth0".into()],
             mode: XdpMode::Generic,
             allow_generic: true,
+            tc: false,
             max_names: 7,
             pin_path: "/p".into(),
             on_exit: OnExit::Detach,

@@ -18,6 +18,8 @@ pub struct Xdp {
     pub mode: XdpMode,
     /// Whether `auto` may be generic where the driver cannot.
     pub allow_generic: bool,
+    /// Whether a TC program answers what an XDP program has no room for, and where `auto` has no XDP.
+    pub tc: bool,
     /// Names the maps hold; what is beyond is answered from user space.
     pub max_names: u32,
     /// Directory for pinned objects, in a BPF file system.
@@ -36,6 +38,7 @@ impl Default for Xdp {
             interfaces: Vec::new(),
             mode: XdpMode::Auto,
             allow_generic: false,
+            tc: true,
             max_names: DEFAULT_MAX_NAMES,
             pin_path: DEFAULT_PIN_PATH.into(),
             on_exit: OnExit::Keep,
@@ -48,12 +51,15 @@ impl Default for Xdp {
 /// How the program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the driver if it can; else after the driver if that is allowed, or user space alone.
+    /// In the driver if it can; else after the driver if that is allowed, else by TC if that is, or
+    /// user space alone.
     Auto,
     /// In the driver, or not at all.
     Native,
     /// After the driver.
     Generic,
+    /// By TC, without XDP.
+    Tc,
     /// Not at all.
     Off,
 }

@@ -149,8 +149,10 @@ impl Setup {
                 XdpMode::Auto => Mode::Auto,
                 XdpMode::Native => Mode::Native,
                 XdpMode::Generic => Mode::Generic,
+                XdpMode::Tc => Mode::Tc,
                 XdpMode::Off => Mode::Off,
             },
+            tc: xdp.tc,
             max_names: xdp.max_names,
             seed,
             addresses: addresses

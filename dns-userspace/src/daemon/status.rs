@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use dns_common::Verdict;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +116,7 @@ pub struct ZoneStatus {
 /// The kernel's side.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Xdp {
-    /// `native`, `generic`, or `off`: the best of all interfaces.
+    /// `native`, `generic`, `tc` or `off`: the best of all interfaces.
     pub mode: String,
     /// Why it is off.
     pub reason: Option<String>,
@@ -138,12 +139,16 @@ pub struct Xdp {
     pub left_out: u64,
     /// Changes written to the maps since the start.
     pub updates: u64,
-    /// Packets answered.
+    /// Packets answered in the kernel.
     pub answered: u64,
-    /// Packets passed up.
+    /// Packets passed up to user space.
     pub passed: u64,
-    /// Packets by verdict.
+    /// Packets by verdict of the XDP program; of the TC program where that is alone.
     pub verdicts: BTreeMap<String, u64>,
+    /// Packets among those that the XDP program passed which the TC program behind it answered, by
+    /// its verdict.
+    #[serde(default)]
+    pub second_verdicts: BTreeMap<String, u64>,
 }
 
 /// What the daemon counted, for monitoring.
@@ -244,15 +249,21 @@ impl Xdp {
         use crate::dataplane::Mode;
         let attachments = dataplane.attachments();
         let has = |mode: Mode| attachments.iter().any(|one| one.mode == mode);
-        let mode = if has(Mode::Native) {
-            Mode::Native
-        } else if has(Mode::Generic) {
-            Mode::Generic
-        } else {
-            Mode::Off
-        };
+        let mode = [Mode::Native, Mode::Generic, Mode::Tc]
+            .into_iter()
+            .find(|mode| has(*mode))
+            .unwrap_or(Mode::Off);
         let pinning = dataplane.pinning();
         let counters = dataplane.counters();
+        // What the second program has answered stands among what the first one has passed.
+        let second = dataplane.second_counters();
+        let by_second: u64 = second.iter().map(|(_, count)| count).sum();
+        let named = |counters: &[(Verdict, u64)]| {
+            let named = counters.iter();
+            named
+                .map(|(verdict, count)| (verdict.name().to_owned(), *count))
+                .collect()
+        };
         let sum = |of_responses: bool| -> u64 {
             let of_kind = counters
                 .iter()
@@ -283,12 +294,10 @@ impl Xdp {
             capacity: occupancy.capacity as u64,
             left_out: occupancy.left_out as u64,
             updates: occupancy.updates,
-            answered: sum(true),
-            passed: sum(false),
-            verdicts: counters
-                .iter()
-                .map(|(verdict, count)| (verdict.name().to_owned(), *count))
-                .collect(),
+            answered: sum(true) + by_second,
+            passed: sum(false).saturating_sub(by_second),
+            verdicts: named(&counters),
+            second_verdicts: named(&second),
         }
     }
 }

@@ -7,9 +7,11 @@ use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{XdpMode, loaded_programs};
 use dns_common::Interface;
+use dns_common::policy::interface_flags;
 use tracing::{info, warn};
 
 use super::device::{self, Device};
+use super::hook::Hook;
 use super::pins::{Held, Pins};
 use super::program::Xdp;
 use super::reason;
@@ -21,12 +23,14 @@ type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// As [`Mode::Native`]; where the driver cannot, as [`Mode::Generic`] if that is allowed, or
-    /// else user space alone.
+    /// else as [`Mode::Tc`], or else user space alone.
     Auto,
     /// In the driver.
     Native,
     /// After the driver, on any interface: slow, for tests and trials.
     Generic,
+    /// By the TC program, without XDP.
+    Tc,
     /// Not at all.
     Off,
 }
@@ -39,32 +43,39 @@ impl Mode {
             Self::Auto => "auto",
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
             Self::Off => "off",
         }
     }
 }
 
-/// The mode that is wanted, and whether `auto` may be generic.
+/// The mode that is wanted, and what `auto` may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) mode: Mode,
     pub(super) allows_generic: bool,
+    /// Whether the TC program is wanted behind XDP, and by `auto` in its place.
+    pub(super) tc: bool,
 }
 
 impl Wanted {
     /// The modes to try, in order.
-    const fn modes(self) -> &'static [Mode] {
-        match (self.mode, self.allows_generic) {
-            (Mode::Off, _) => &[],
-            (Mode::Generic, _) => &[Mode::Generic],
-            (Mode::Auto, true) => &[Mode::Native, Mode::Generic],
-            (Mode::Auto, false) | (Mode::Native, _) => &[Mode::Native],
-        }
+    fn modes(self) -> impl Iterator<Item = Mode> {
+        let auto = self.mode == Mode::Auto;
+        let fits = move |one: &Mode| match one {
+            Mode::Native => auto,
+            Mode::Generic => auto && self.allows_generic,
+            Mode::Tc => auto && self.tc,
+            Mode::Auto | Mode::Off => false,
+        };
+        [Mode::Native, Mode::Generic, Mode::Tc]
+            .into_iter()
+            .filter(move |one| *one == self.mode || fits(one))
     }
 
     /// Whether a link of this mode will do.
     pub(super) fn allows(self, mode: Mode) -> bool {
-        self.modes().contains(&mode)
+        self.modes().any(|one| one == mode)
     }
 }
 
@@ -73,11 +84,11 @@ impl Wanted {
 pub struct Attachment {
     /// The interface's name.
     pub interface: String,
-    /// [`Mode::Native`], [`Mode::Generic`], or [`Mode::Off`] where it did not work.
+    /// [`Mode::Native`], [`Mode::Generic`], [`Mode::Tc`], or [`Mode::Off`] where it did not work.
     pub mode: Mode,
     /// Why it did not work.
     pub problem: Option<String>,
-    /// Driver, MTU and queues, and why it is not native where that was tried.
+    /// Driver, MTU and queues, why it is not native where that was tried, and what there is of TC.
     pub detail: String,
 }
 
@@ -94,6 +105,10 @@ pub(super) struct Port {
     pin: Option<PathBuf>,
     /// Id of the program that the link holds.
     program: u32,
+    /// The TC program: behind the XDP program, or alone.
+    hook: Option<Hook>,
+    /// Why it is not behind the XDP program, although it is wanted.
+    hook_problem: Option<String>,
     /// Whether that is the program of an earlier set of maps.
     pub(super) is_waiting: bool,
     problem: Option<String>,
@@ -112,6 +127,8 @@ impl Port {
             link: None,
             pin: None,
             program: 0,
+            hook: None,
+            hook_problem: None,
             is_waiting: false,
             problem: None,
             detail: String::new(),
@@ -120,7 +137,55 @@ impl Port {
             port.problem = Some(reason::explain(&error));
         }
         port.log();
+        port.complete(xdp, pins, wanted.tc);
         port
+    }
+
+    /// Attaches the TC program behind the XDP program, if it is wanted and not there, or takes it
+    /// away if it is not wanted. Without it the kernel answers what it can in XDP.
+    pub(super) fn complete(&mut self, xdp: &mut Xdp, pins: Option<&Pins>, wants_tc: bool) {
+        // An earlier daemon's XDP program is not followed by ours.
+        if self.link.is_none() || self.is_waiting || wants_tc == self.hook.is_some() {
+            return;
+        }
+        if let Some(hook) = self.hook.take() {
+            hook.detach();
+            info!(interface = self.name, "TC detached");
+            return;
+        }
+        let attached = Hook::attach(xdp, pins, &self.name, self.index, true);
+        self.take_hook(attached, "TC attached");
+    }
+
+    fn take_hook(&mut self, result: Result<Hook>, what: &str) {
+        match result {
+            Ok(hook) => {
+                self.hook = Some(hook);
+                self.hook_problem = None;
+                info!(interface = self.name, "{what}");
+            }
+            Err(error) => {
+                let problem = reason::explain(&error);
+                // Said once; the status goes on saying it.
+                if self.hook_problem.as_ref() != Some(&problem) {
+                    warn!(
+                        interface = self.name,
+                        problem, "no TC program answers what XDP has no room for"
+                    );
+                }
+                self.hook_problem = Some(problem);
+            }
+        }
+    }
+
+    /// Goes on with the link of a TC program behind this XDP program that an earlier daemon has
+    /// left.
+    ///
+    /// # Errors
+    /// It is not that of this interface.
+    pub(super) fn adopt_hook(&mut self, held: Held) -> Result<(), Held> {
+        self.hook = Some(Hook::adopt(held, self.index)?);
+        Ok(())
     }
 
     /// Goes on with a link that an earlier daemon has left.
@@ -129,36 +194,41 @@ impl Port {
     /// It is not that of the interface of its name, or not of a mode that is wanted.
     pub(super) fn adopt(xdp: &mut Xdp, held: Held, wanted: Wanted) -> Result<Self, Held> {
         let device = Device::named(&held.interface).ok().flatten();
-        let is_usable = |device: &Device| {
-            let there = match held.mode {
-                Mode::Generic => device.generic,
-                _ => device.native,
-            };
-            there == Some(held.program) && wanted.allows(held.mode)
+        let is_usable = |device: &Device| match held.mode {
+            Mode::Generic => device.generic == Some(held.program),
+            // Seen to by the hook.
+            Mode::Tc => true,
+            _ => device.native == Some(held.program),
         };
-        let Some(device) = device.filter(is_usable) else {
+        let device = device.filter(|device| wanted.allows(held.mode) && is_usable(device));
+        let Some(device) = device else {
             return Err(held);
         };
-        let Held {
-            path,
-            mode,
-            interface,
-            link,
-            program,
-        } = held;
-        let told = xdp.set_interface(describe(&device));
         let mut port = Self {
-            detail: detail(&interface, &device),
-            name: interface,
+            detail: detail(&held.interface, &device),
+            name: held.interface.clone(),
             index: device.index,
             mac: device.mac,
-            mode,
+            mode: held.mode,
             link: None,
-            pin: Some(path),
-            program,
+            pin: None,
+            program: held.program,
+            hook: None,
+            hook_problem: None,
             is_waiting: true,
             problem: None,
         };
+        let told = xdp.set_interface(describe(&device, held.mode));
+        if held.mode == Mode::Tc {
+            port.adopt_hook(held)?;
+            if let Err(error) = told {
+                port.problem = Some(reason::explain(&error));
+                port.detach();
+            }
+            return Ok(port);
+        }
+        let Held { path, link, .. } = held;
+        port.pin = Some(path);
         let link = link
             .context("the pin is no link")
             .and_then(|link| Ok(XdpLink::try_from(link)?));
@@ -176,17 +246,19 @@ impl Port {
         self.index = device.index;
         self.mac = device.mac;
         self.detail = detail(&self.name, &device);
-        if let Some(other) = device.programs().next() {
-            bail!(
-                "another XDP program, {}, is attached to {}",
-                program_named(other),
-                self.name
-            );
-        }
-        xdp.set_interface(describe(&device))?;
-        let mut refused: Option<anyhow::Error> = None;
-        for &mode in wanted.modes() {
-            let Err(error) = self.link_in(xdp, pins, mode) else {
+        let other = device.programs().next();
+        let mut refused = other.map(|id| {
+            let other = program_named(id);
+            anyhow!("another XDP program, {other}, is attached to {}", self.name)
+        });
+        let is_free = other.is_none();
+        for mode in wanted.modes().filter(|one| is_free || *one == Mode::Tc) {
+            xdp.set_interface(describe(&device, mode))?;
+            let attached = match mode {
+                Mode::Tc => self.hook_in(xdp, pins, &device),
+                _ => self.link_in(xdp, pins, mode),
+            };
+            let Err(error) = attached else {
                 if let Some(error) = refused {
                     self.detail =
                         format!("{}; not native: {}", self.detail, reason::explain(&error));
@@ -200,6 +272,17 @@ impl Port {
         }
         let error = refused.unwrap_or_else(|| anyhow!("switched off"));
         Err(error.context(self.detail.clone()))
+    }
+
+    /// Attaches the TC program in the place of an XDP program.
+    fn hook_in(&mut self, xdp: &mut Xdp, pins: Option<&Pins>, device: &Device) -> Result<()> {
+        if device.mac.is_none() {
+            bail!("{} has no Ethernet frames", self.name);
+        }
+        let hook = Hook::attach(xdp, pins, &self.name, self.index, false)?;
+        self.hook = Some(hook);
+        self.mode = Mode::Tc;
+        Ok(())
     }
 
     fn link_in(&mut self, xdp: &mut Xdp, pins: Option<&Pins>, mode: Mode) -> Result<()> {
@@ -233,15 +316,29 @@ impl Port {
             mac: self.mac,
             ..Device::default()
         };
-        if let Err(error) = xdp.set_interface(describe(&device)) {
+        if let Err(error) = xdp.set_interface(describe(&device, self.mode)) {
             warn!(interface = self.name, error = format!("{error:#}"));
         }
     }
 
-    /// Puts the program in the place of the one that the link holds, without a packet in between
+    /// Puts the programs in the place of those that the links hold, without a packet in between
     /// that meets neither.
-    pub(super) fn update(&mut self, xdp: &mut Xdp) {
+    pub(super) fn update(&mut self, xdp: &mut Xdp, pins: Option<&Pins>, wants_tc: bool) {
         self.is_waiting = false;
+        self.update_link(xdp);
+        if let Some(hook) = self.hook.take() {
+            let updated = hook.update(xdp, pins);
+            self.take_hook(updated, "TC replaced");
+            if self.mode == Mode::Tc && self.hook.is_none() {
+                self.problem = self.hook_problem.take();
+                self.detach();
+                self.log();
+            }
+        }
+        self.complete(xdp, pins, wants_tc);
+    }
+
+    fn update_link(&mut self, xdp: &mut Xdp) {
         let Some(link) = self.link.take() else {
             return;
         };
@@ -269,8 +366,11 @@ impl Port {
         }
     }
 
-    /// Pins the link elsewhere.
+    /// Pins the links elsewhere.
     pub(super) fn pin_below(&mut self, pins: Option<&Pins>) -> Result<()> {
+        if let Some(hook) = &mut self.hook {
+            hook.pin_below(pins)?;
+        }
         let Some(link) = self.link.take() else {
             return Ok(());
         };
@@ -291,8 +391,11 @@ impl Port {
         Ok(())
     }
 
-    /// Takes the program off the interface.
+    /// Takes the programs off the interface.
     pub(super) fn detach(&mut self) {
+        if let Some(hook) = self.hook.take() {
+            hook.detach();
+        }
         if let Some(pin) = self.pin.take() {
             super::pins::remove(&pin);
         }
@@ -303,8 +406,8 @@ impl Port {
     }
 
     /// Whether it is attached, as far as we know.
-    pub(super) const fn is_attached(&self) -> bool {
-        self.link.is_some()
+    pub(super) fn is_attached(&self) -> bool {
+        self.link.is_some() || (self.mode == Mode::Tc && self.hook.is_some())
     }
 
     /// The mode of its link.
@@ -330,7 +433,7 @@ impl Port {
             return true;
         }
         if device.mac != self.mac && self.is_attached() {
-            match xdp.set_interface(describe(&device)) {
+            match xdp.set_interface(describe(&device, self.mode)) {
                 Ok(()) => info!(interface = self.name, "another link-layer address"),
                 Err(error) => warn!(interface = self.name, error = format!("{error:#}")),
             }
@@ -350,6 +453,20 @@ impl Port {
         if !self.is_attached() {
             attachment.mode = Mode::Off;
             return attachment;
+        }
+        let has_hook = self.hook.as_ref().is_some_and(Hook::is_there);
+        if self.mode == Mode::Tc {
+            if !has_hook {
+                attachment.mode = Mode::Off;
+                attachment.problem = Some("detached from outside".to_owned());
+            }
+            return attachment;
+        }
+        match (&self.hook, &self.hook_problem) {
+            (Some(_), _) if has_hook => attachment.detail += "; TC behind it",
+            (Some(_), _) => attachment.detail += "; TC behind it detached from outside",
+            (None, Some(problem)) => attachment.detail += &format!("; no TC behind it: {problem}"),
+            (None, None) => {}
         }
         let problem = match Device::named(&self.name) {
             Ok(Some(device)) if device.programs().any(|id| id == self.program) => {
@@ -383,13 +500,16 @@ impl Port {
     }
 }
 
-/// What the program needs to know of an interface.
-fn describe(device: &Device) -> Interface {
+/// What the programs need to know of an interface.
+fn describe(device: &Device, mode: Mode) -> Interface {
     let [a, b, c, d, e, f] = device.mac.unwrap_or_default();
     Interface {
         mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
         index: device.index,
-        reserved: 0,
+        flags: match mode {
+            Mode::Tc => interface_flags::TC_ALONE,
+            _ => 0,
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use super::sys;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
@@ -46,19 +47,54 @@ pub(super) fn detach_pinned(path: &Path) -> io::Result<()> {
     detach_link(link.as_fd())
 }
 
-/// Index of the interface of an XDP link, in the network namespace of that interface; 0 if it is
+/// Index of the interface of a link of XDP or TC, in the network namespace of that interface; 0 if it is
 /// detached.
 ///
 /// # Errors
 /// The kernel does not say.
 pub(super) fn interface_of(link: BorrowedFd<'_>) -> io::Result<u32> {
-    // `struct bpf_link_info`: type, id and program, a gap, and then what links of XDP have.
+    // `struct bpf_link_info`: type, id and program, a gap, and then what such links have.
     let mut information = [0u32; 16];
     let octets = u64::try_from(size_of_val(&information)).unwrap_or_default();
     let link = u64::try_from(link.as_raw_fd()).unwrap_or_default();
     let address = information.as_mut_ptr() as u64;
     call(BPF_OBJ_GET_INFO_BY_FD, &mut [link | octets << 32, address])?;
     Ok(information[4])
+}
+
+/// What the kernel takes for a question of who is attached.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    reserved: u32,
+    more: [u64; 4],
+}
+
+/// Ids of the TC programs that links hold at the ingress of an interface (Linux 6.6).
+///
+/// # Errors
+/// The kernel does not say, or knows no such links.
+pub(super) fn tcx_programs(interface: u32) -> io::Result<Vec<u32>> {
+    const BPF_TCX_INGRESS: u32 = 46;
+    // The kernel takes no more in one place.
+    const MAX_PROGRAMS: u32 = 64;
+    let mut ids = vec![0u32; MAX_PROGRAMS as usize];
+    let mut attribute = Query {
+        interface,
+        attach_type: BPF_TCX_INGRESS,
+        ids: ids.as_mut_ptr() as u64,
+        count: MAX_PROGRAMS,
+        ..Query::default()
+    };
+    call(BPF_PROG_QUERY, &mut attribute)?;
+    ids.truncate(attribute.count as usize);
+    Ok(ids)
 }
 
 /// What the kernel takes for a test run.

@@ -19,6 +19,7 @@ mod attach;
 mod bpf;
 mod detach;
 mod device;
+mod hook;
 mod index;
 mod lease;
 mod mapping;
@@ -43,7 +44,7 @@ pub use sample::keep_sampling;
 
 /// The kernel's side of the daemon.
 pub enum DataPlane {
-    /// An XDP program is there, for interfaces that may come and go.
+    /// An XDP program is there, or a TC program, for interfaces that may come and go.
     Xdp(Box<Running>),
     /// User space answers everything.
     Off(Reason),
@@ -85,7 +86,7 @@ impl DataPlane {
             },
         };
         // Nobody would keep it up to date.
-        running::remove_leftovers(&life.pin_path);
+        running::remove_leftovers(&life.pin_path, &settings.interfaces);
         Self::Off(reason)
     }
 
@@ -192,6 +193,16 @@ impl DataPlane {
     pub fn counters(&self) -> Vec<(Verdict, u64)> {
         match self {
             Self::Xdp(running) => running.xdp().counters(),
+            Self::Off(_) => Vec::new(),
+        }
+    }
+
+    /// Those among them that the TC program answered after the XDP program had passed them, by its
+    /// verdict.
+    #[must_use]
+    pub fn second_counters(&self) -> Vec<(Verdict, u64)> {
+        match self {
+            Self::Xdp(running) => running.xdp().second_counters(),
             Self::Off(_) => Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! <pin_path>/                 0700, locked by the one daemon that writes below it
 //!   link-native-eth0          a link, by mode and interface; ':' stands for '.'
+//!   link-second-eth0          that of the TC program behind an XDP program
 //!   maps-<layout>-<number>/   a set of maps and the program that reads them, by layout
 //!   part-<layout>-<number>/   one that is not whole yet
 //! ```
@@ -26,10 +27,13 @@ use super::Mode;
 
 /// The fingerprint of the maps' contents.
 const LAYOUT: &str = env!("MESOS_XDNS_LAYOUT");
-/// The program in a set.
-pub(super) const PROGRAM: &str = "program";
-/// The program that will take its place.
-pub(super) const NEXT_PROGRAM: &str = "program-next";
+/// The programs in a set, and those that will take their places.
+pub(super) const PROGRAMS: [(&str, &str); 2] = [
+    ("program", "program-next"),
+    ("program-tc", "program-tc-next"),
+];
+/// In the name of the link of a TC program behind an XDP program.
+const SECOND: &str = "second";
 
 /// The directory of pins of one daemon.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(super) struct Set {
 pub(super) struct Held {
     pub(super) path: PathBuf,
     pub(super) mode: Mode,
+    /// Whether it holds the TC program behind an XDP program.
+    pub(super) is_second: bool,
     pub(super) interface: String,
     /// `None` if it cannot be opened.
     pub(super) link: Option<FdLink>,
@@ -92,9 +98,21 @@ impl Pins {
 
     /// The pin of a link.
     pub(super) fn link(&self, mode: Mode, interface: &str) -> PathBuf {
+        self.link_named(mode.name(), interface)
+    }
+
+    /// The pin of a link of the TC program.
+    pub(super) fn hook(&self, is_second: bool, interface: &str) -> PathBuf {
+        match is_second {
+            true => self.link_named(SECOND, interface),
+            false => self.link(Mode::Tc, interface),
+        }
+    }
+
+    fn link_named(&self, name: &str, interface: &str) -> PathBuf {
         // The file system has no names with a dot, interfaces none with a colon.
         let interface = interface.replace('.', ":");
-        self.root.join(format!("link-{}-{interface}", mode.name()))
+        self.root.join(format!("link-{name}-{interface}"))
     }
 
     /// Every pinned link.
@@ -108,8 +126,9 @@ impl Pins {
         let sets = names.filter(|name| name.starts_with("maps-"));
         sets.map(|name| {
             let directory = self.root.join(name);
-            let programs = [PROGRAM, NEXT_PROGRAM]
+            let programs = PROGRAMS
                 .iter()
+                .flat_map(|(now, next)| [now, next])
                 .filter_map(|name| ProgramInfo::from_pin(directory.join(name)).ok())
                 .map(|program| program.id())
                 .collect();
@@ -180,7 +199,7 @@ impl Set {
     /// The maps in it.
     pub(super) fn maps(&self) -> Vec<String> {
         let mut names = names_in(&self.directory);
-        names.retain(|name| !name.starts_with(PROGRAM));
+        names.retain(|name| !name.starts_with("program"));
         names
     }
 
@@ -211,11 +230,12 @@ pub(super) fn links_below(root: &Path) -> Vec<Held> {
         let link = PinnedLink::from_pin(&path).map(FdLink::from).ok();
         let info = link.as_ref().and_then(|link| link.info().ok());
         links.push(Held {
-            mode: if mode == Mode::Generic.name() {
-                Mode::Generic
-            } else {
-                Mode::Native
+            mode: match mode {
+                "generic" => Mode::Generic,
+                "tc" | SECOND => Mode::Tc,
+                _ => Mode::Native,
             },
+            is_second: mode == SECOND,
             interface: interface.replace(':', "."),
             program: info.map_or(0, |info| info.program_id()),
             link,

@@ -1,15 +1,16 @@
-//! The XDP program: loaded, bound to its maps, told what it needs to know.
+//! The XDP program and the TC program behind it: loaded, bound to their maps, told what they need to
+//! know.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::Xdp as XdpProgram;
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp as XdpProgram};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dns_common::policy::{
     INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, flags,
@@ -28,6 +29,8 @@ use crate::zones::{Encoder, Snapshot};
 
 /// Name of the program in the object.
 pub(super) const PROGRAM: &str = "mesos_xdns";
+/// Name of the TC program in the object.
+pub(super) const TC_PROGRAM: &str = "mesos_xdns_tc";
 /// Name of the program that tells the time.
 const CLOCK: &str = "xdns_clock";
 const POLICY_WORDS: usize = size_of::<Policy>() / size_of::<u64>();
@@ -41,6 +44,8 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
+    /// Whether a TC program answers what an XDP program has no room for.
+    pub tc: bool,
     /// Names that the maps hold.
     pub max_names: u32,
     /// Key of the owner hash: that of the snapshots.
@@ -80,6 +85,8 @@ pub(super) fn variant(traces: bool) -> Option<&'static [u8]> {
 /// A loaded program and its maps. Dropping it takes both away, unless somebody else holds them.
 pub struct Xdp {
     ebpf: Ebpf,
+    /// Why the kernel did not accept the TC program.
+    tc_problem: Option<String>,
     publisher: Publisher,
     policy: Arc<Mapping>,
     /// One of how many packets is handed over.
@@ -131,7 +138,7 @@ impl Xdp {
         let place = directory.map_or(Place::Memory, Place::New);
         let mut xdp = Self::open(object, settings, &place)?;
         if let Some(directory) = directory {
-            xdp.program()?.pin(directory.join(pins::PROGRAM))?;
+            xdp.pin(|(now, _)| directory.join(now))?;
         }
         Ok(xdp)
     }
@@ -148,10 +155,21 @@ impl Xdp {
             ensure!(found == room, "{map} has room for {found} and not {room}");
         }
         let mut xdp = Self::open(object, settings, &Place::Adopted(set))?;
-        let next = set.directory.join(pins::NEXT_PROGRAM);
-        pins::remove(&next);
-        xdp.program()?.pin(next)?;
+        for (_, next) in pins::PROGRAMS {
+            pins::remove(&set.directory.join(next));
+        }
+        xdp.pin(|(_, next)| set.directory.join(next))?;
         Ok(xdp)
+    }
+
+    /// Pins the programs where `place` says by their names.
+    fn pin(&mut self, place: impl Fn((&'static str, &'static str)) -> PathBuf) -> Result<()> {
+        let [xdp, tc] = pins::PROGRAMS;
+        self.program()?.pin(place(xdp))?;
+        if self.tc_problem.is_none() {
+            self.classifier()?.pin(place(tc))?;
+        }
+        Ok(())
     }
 
     fn open(object: &[u8], settings: &Settings, place: &Place<'_>) -> Result<Self> {
@@ -183,6 +201,10 @@ impl Xdp {
         program(&mut ebpf, PROGRAM)?
             .load()
             .map_err(|error| anyhow!("loading the program: {}", brief(&error)))?;
+        let tc_problem = classifier(&mut ebpf)?
+            .load()
+            .err()
+            .map(|error| format!("loading the TC program: {}", brief(&error)));
         let policy = Mapping::new(array(&ebpf, "POLICY")?, POLICY_WORDS)
             .context("mapping the BPF map POLICY")?;
         let is_adopted = matches!(place, Place::Adopted(_));
@@ -209,6 +231,7 @@ impl Xdp {
         }
         let mut xdp = Self {
             ebpf,
+            tc_problem,
             publisher,
             policy: Arc::new(policy),
             sample_every: 0,
@@ -299,6 +322,17 @@ impl Xdp {
         program(&mut self.ebpf, PROGRAM)
     }
 
+    /// The TC program, for the same.
+    ///
+    /// # Errors
+    /// The kernel did not accept it.
+    pub fn classifier(&mut self) -> Result<&mut SchedClassifier> {
+        if let Some(problem) = &self.tc_problem {
+            bail!("{problem}");
+        }
+        classifier(&mut self.ebpf)
+    }
+
     /// The key of the owner hash.
     pub(super) fn seed(&self) -> u64 {
         self.publisher.seed()
@@ -321,7 +355,19 @@ impl Xdp {
     /// Packets by verdict, over all CPUs.
     #[must_use]
     pub fn counters(&self) -> Vec<(Verdict, u64)> {
-        let Some(map) = self.ebpf.map("COUNTERS") else {
+        self.counters_in("COUNTERS")
+    }
+
+    /// Those among them that the TC program then answered, by its verdict.
+    #[must_use]
+    pub fn second_counters(&self) -> Vec<(Verdict, u64)> {
+        let mut counters = self.counters_in("SECOND_COUNTERS");
+        counters.retain(|(verdict, _)| verdict.is_response());
+        counters
+    }
+
+    fn counters_in(&self, map: &str) -> Vec<(Verdict, u64)> {
+        let Some(map) = self.ebpf.map(map) else {
             return Vec::new();
         };
         let Ok(counters) = PerCpuArray::<_, u64>::try_from(map) else {
@@ -349,6 +395,13 @@ fn pages(settings: &Settings) -> Result<u32> {
         / u64::from(dns_common::blob::MAX_OCTETS)
         + 64;
     u32::try_from(pages).context("xdp.max_names is too large")
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    let program: &mut Program = ebpf
+        .program_mut(TC_PROGRAM)
+        .with_context(|| format!("the object has no program {TC_PROGRAM}"))?;
+    Ok(program.try_into()?)
 }
 
 fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut XdpProgram> {
@@ -387,7 +440,7 @@ fn array<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
 }
 
 /// The last lines of the verifier's log say what it did not like.
-fn brief(error: &aya::programs::ProgramError) -> String {
+fn brief(error: &ProgramError) -> String {
     let text = format!("{error}");
     let lines: Vec<&str> = text.lines().collect();
     lines

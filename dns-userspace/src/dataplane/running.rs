@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::attach::{Attachment, Port, Wanted};
 use super::bpf;
+use super::hook;
 use super::lease::Lease;
 use super::mapping::Mapping;
 use super::pins::{self, Held, Pins, Set};
@@ -86,7 +87,7 @@ impl Running {
         let started = Self::start_with(object, settings, life, lease, pins, may_adopt);
         if started.is_err() {
             lease.release();
-            remove_leftovers(&life.pin_path);
+            remove_leftovers(&life.pin_path, &settings.interfaces);
         }
         started
     }
@@ -157,6 +158,7 @@ impl Running {
         Wanted {
             mode: self.settings.mode,
             allows_generic: self.life.allows_generic,
+            tc: self.settings.tc,
         }
     }
 
@@ -164,7 +166,8 @@ impl Running {
     fn take_links(&mut self, held: Vec<Held>, is_adopted: bool) {
         let wanted = self.wanted();
         let mut served = HashSet::new();
-        for link in held {
+        let (second, first): (Vec<_>, Vec<_>) = held.into_iter().partition(|link| link.is_second);
+        for link in first {
             let is_wanted = self.settings.interfaces.contains(&link.interface)
                 && !served.contains(&link.interface);
             let taken = match is_wanted {
@@ -179,6 +182,17 @@ impl Running {
                 Err(link) => drop_link(&link),
             }
         }
+        for link in second {
+            let mut ports = self.ports.iter_mut();
+            let port = ports.find(|port| port.name == link.interface);
+            let taken = match port.filter(|_| wanted.tc) {
+                Some(port) => port.adopt_hook(link),
+                None => Err(link),
+            };
+            if let Err(link) = taken {
+                drop_link(&link);
+            }
+        }
         if is_adopted {
             self.replace_programs();
         } else if self.ports.is_empty() {
@@ -188,9 +202,13 @@ impl Running {
         }
     }
 
-    /// Attaches to the interfaces that have no port yet, in the order of the configuration.
+    /// Attaches to the interfaces that have no port yet, in the order of the configuration, and sees
+    /// to what is behind the others.
     fn attach_missing(&mut self) {
         let wanted = self.wanted();
+        for port in &mut self.ports {
+            port.complete(&mut self.xdp, self.pins.as_ref().ok(), wanted.tc);
+        }
         for name in &self.settings.interfaces {
             if !self.ports.iter().any(|port| port.name == *name) {
                 let port = Port::attach(&mut self.xdp, self.pins.as_ref().ok(), name, wanted);
@@ -201,8 +219,9 @@ impl Running {
 
     /// Puts our program in the place of any earlier one.
     fn replace_programs(&mut self) {
+        let pins = self.pins.as_ref().ok();
         for port in self.ports.iter_mut().filter(|port| port.is_waiting) {
-            port.update(&mut self.xdp);
+            port.update(&mut self.xdp, pins, self.settings.tc);
         }
         self.forget_others();
     }
@@ -214,11 +233,13 @@ impl Running {
             return;
         };
         pins.keep_only(Some(directory));
-        let next = directory.join(pins::NEXT_PROGRAM);
-        if next.exists()
-            && let Err(error) = std::fs::rename(&next, directory.join(pins::PROGRAM))
-        {
-            warn!(%error, "the pin of the program keeps its name");
+        for (now, next) in pins::PROGRAMS {
+            let next = directory.join(next);
+            if next.exists()
+                && let Err(error) = std::fs::rename(&next, directory.join(now))
+            {
+                warn!(%error, "the pin of the program keeps its name");
+            }
         }
     }
 
@@ -401,8 +422,14 @@ impl Running {
     }
 }
 
-/// Removes what an earlier daemon has left at a pin path, if anything is there.
-pub(super) fn remove_leftovers(pin_path: &Path) {
+/// Removes what an earlier daemon has left at a pin path and, where that can have no pin, at these
+/// interfaces.
+pub(super) fn remove_leftovers(pin_path: &Path, interfaces: &[String]) {
+    for interface in interfaces {
+        if hook::remove_filter(interface) {
+            info!(interface, "the TC program of an earlier daemon is removed");
+        }
+    }
     if pin_path.exists()
         && let Ok(pins) = Pins::open(pin_path)
     {

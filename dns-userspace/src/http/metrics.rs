@@ -2,6 +2,7 @@
 //! CoreDNS but for the prefix. Every set of labels is bounded by this program; names and addresses
 //! of clients are never labels.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -126,7 +127,10 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
             )
         })
     });
-    let verdict = |of: Verdict| xdp.verdicts.get(of.name()).copied().unwrap_or_default();
+    let verdict = |of: Verdict| -> u64 {
+        let programs = [&xdp.verdicts, &xdp.second_verdicts].into_iter();
+        programs.filter_map(|one| one.get(of.name())).sum()
+    };
     let good = [Verdict::Answered, Verdict::NoData, Verdict::Truncated].map(verdict);
     let of_kernel = [
         (rcode(0), good.iter().sum()),
@@ -213,12 +217,15 @@ fn kernel(page: &mut Page<'_>, measures: &Measures) {
     let xdp = &measures.status.xdp;
     page.counter(
         "xdp_verdicts",
-        "Packets that the XDP program saw, by what became of them",
-        xdp.verdicts
-            .iter()
-            .map(|(verdict, count)| (vec![("verdict", verdict.clone())], *count)),
+        "Packets that the XDP program saw, or TC without it, by what became of them",
+        by_verdict(&xdp.verdicts),
     );
-    let modes = ["native", "generic", "off"];
+    page.counter(
+        "tc_verdicts",
+        "Packets that the XDP program passed and the TC program behind it answered",
+        by_verdict(&xdp.second_verdicts),
+    );
+    let modes = ["native", "generic", "tc", "off"];
     page.gauge(
         "xdp_attached",
         "1 for the mode in which an interface is served",
@@ -254,6 +261,14 @@ fn kernel(page: &mut Page<'_>, measures: &Measures) {
     ] {
         page.gauge(name, help, [(vec![], as_f64(value))]);
     }
+}
+
+fn by_verdict(
+    counts: &BTreeMap<String, u64>,
+) -> impl Iterator<Item = (Vec<(&'static str, String)>, u64)> {
+    counts
+        .iter()
+        .map(|(verdict, count)| (vec![("verdict", verdict.clone())], *count))
 }
 
 fn zones(page: &mut Page<'_>, measures: &Measures) {
@@ -379,7 +394,7 @@ const fn as_f64(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::forwarder::{Readout, UpstreamReadout};

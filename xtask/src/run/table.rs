@@ -61,12 +61,14 @@ fn render(status: &Value, tasks: usize, event: &str) -> String {
         lines.push((
             "answered in the kernel",
             number("/xdp/answered"),
-            verdicts(status, |verdict| ANSWERED.contains(&verdict)),
+            answers(status),
         ));
         lines.push((
             "passed to user space",
             number("/xdp/passed"),
-            verdicts(status, |verdict| !ANSWERED.contains(&verdict)),
+            verdicts(status, "/xdp/verdicts", |verdict| {
+                !ANSWERED.contains(&verdict)
+            }),
         ));
         lines.push((
             "asked in user space",
@@ -98,9 +100,19 @@ fn how(status: &Value) -> String {
     }
 }
 
-/// The counts of some verdicts, largest first, without zeros.
-fn verdicts(status: &Value, wanted: impl Fn(&str) -> bool) -> String {
-    let counts = status.pointer("/xdp/verdicts").and_then(Value::as_object);
+/// The answers of XDP, and of TC behind it.
+fn answers(status: &Value) -> String {
+    let first = verdicts(status, "/xdp/verdicts", |one| ANSWERED.contains(&one));
+    let second = verdicts(status, "/xdp/second_verdicts", |_| true);
+    match second.is_empty() {
+        true => first,
+        false => format!("{first}; by TC: {second}"),
+    }
+}
+
+/// Some of the counts at a place of the status, largest first, without zeros.
+fn verdicts(status: &Value, place: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let counts = status.pointer(place).and_then(Value::as_object);
     let mut counts: Vec<_> = counts
         .into_iter()
         .flatten()
@@ -128,15 +140,16 @@ mod tests {
                 "mode": "native",
                 "answered": 51,
                 "passed": 20,
-                "verdicts": { "answered": 50, "nodata": 1, "miss": 18, "other_host": 2, "edns": 0 },
+                "verdicts": { "answered": 48, "nodata": 1, "miss": 18, "resize": 2, "other_host": 2 },
+                "second_verdicts": { "answered": 2, "nodata": 0 },
             },
             "server": { "udp": { "queries": 18 } },
         });
         let expected = "\
 tasks                         59   last change: cache.marathon ended
 names published              217   XDP native
-answered in the kernel        51   answered 50, nodata 1
-passed to user space          20   miss 18, other_host 2
+answered in the kernel        51   answered 48, nodata 1; by TC: answered 2
+passed to user space          20   miss 18, resize 2, other_host 2
 asked in user space           18
 ";
         assert_eq!(render(&status, 59, "cache.marathon ended"), expected);
