@@ -57,7 +57,7 @@ impl From<io::Error> for Failure {
 
 /// What a message is to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub(super) enum Match {
     /// Its response.
     Exact,
     /// Its response but for the case of letters.
@@ -366,7 +366,7 @@ fn ignore_path_mtu(socket: &Socket, is_ipv4: bool) -> io::Result<()> {
 /// What a message is to our question: its response has QR set, our id, opcode QUERY, and the
 /// question octet for octet. A bare header is taken, with an error, from a server that could not
 /// read the question.
-fn matching(message: &[u8], id: u16, question: &[u8]) -> Match {
+pub(super) fn matching(message: &[u8], id: u16, question: &[u8]) -> Match {
     let Some((header, rest)) = message.split_first_chunk::<HEADER_OCTETS>() else {
         return Match::Other;
     };

@@ -30,6 +30,8 @@ mod cache;
 mod clock;
 mod exchange;
 mod flights;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kept;
 mod pass_back;
 mod response;

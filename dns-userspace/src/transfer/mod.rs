@@ -7,6 +7,8 @@
 //! checked and made on the octets of messages, by `tsig`.
 
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod history;
 mod incoming;
 mod ledger;
