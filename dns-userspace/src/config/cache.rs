@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::mesos_dns::Found;
+use super::found::Found;
 use crate::forwarder::CacheSettings;
 
 /// Below this, large answers find no room.

@@ -6,6 +6,7 @@
 mod cache;
 pub mod dcos;
 mod follow;
+mod found;
 pub mod host;
 pub mod mesos_dns;
 mod reverse;

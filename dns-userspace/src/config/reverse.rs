@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::mesos_dns::Found;
+use super::found::Found;
 use crate::records::reverse::{Network, Reverse};
 
 /// Reads `reverse`; gives the keys it does not know.

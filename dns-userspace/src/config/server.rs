@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use dns_common::RateLimit;
 use serde_json::Value;
 
-use super::mesos_dns::{Found, Reading};
+use super::found::Found;
+use super::mesos_dns::Reading;
 use super::tls;
 use crate::answers::cookie::{self, Secret};
 use crate::answers::identity::MAX_TEXT_OCTETS;

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
+use super::found::Found;
+
 /// Names that the BPF maps hold unless configured otherwise.
 pub const DEFAULT_MAX_NAMES: u32 = 262_144;
 /// Seconds without a sign of the daemon after which the kernel stops to answer.
@@ -71,4 +75,63 @@ pub enum OnExit {
     Keep,
     /// It is removed.
     Detach,
+}
+
+impl Found<'_> {
+    /// Reads `xdp`; gives the keys it does not know.
+    pub(super) fn xdp(&mut self, value: &Value, slot: &mut Xdp) -> Vec<String> {
+        let mut unknown = Vec::new();
+        let Some(members) = self.members(value) else {
+            return unknown;
+        };
+        for (key, value) in members {
+            let lower = key.to_ascii_lowercase();
+            let full = format!("xdp.{lower}");
+            let mut member = self.member(&full);
+            match lower.as_str() {
+                "interfaces" => member.texts(value, &mut slot.interfaces),
+                "mode" => member.word(
+                    value,
+                    &mut slot.mode,
+                    &[
+                        ("auto", XdpMode::Auto),
+                        ("native", XdpMode::Native),
+                        ("generic", XdpMode::Generic),
+                        ("tc", XdpMode::Tc),
+                        ("off", XdpMode::Off),
+                    ],
+                    "auto, native, generic, tc or off",
+                ),
+                "allow_generic" => member.flag(value, &mut slot.allow_generic),
+                "tc" => member.flag(value, &mut slot.tc),
+                "max_names" => {
+                    let mut names = slot.max_names;
+                    member.number(value, "uint32", &mut names);
+                    if names == 0 {
+                        member.too_far(value, "is too small", "a whole number from 1");
+                    } else {
+                        slot.max_names = names;
+                    }
+                }
+                "pin_path" => {
+                    let mut path = slot.pin_path.display().to_string();
+                    member.text(value, &mut path);
+                    if path.starts_with('/') {
+                        slot.pin_path = path.into();
+                    } else {
+                        member.too_far(value, "is not absolute", "an absolute path");
+                    }
+                }
+                "on_exit" => member.word(
+                    value,
+                    &mut slot.on_exit,
+                    &[("keep", OnExit::Keep), ("detach", OnExit::Detach)],
+                    "keep or detach",
+                ),
+                "lease_seconds" => member.number(value, "uint32", &mut slot.lease_seconds),
+                _ => unknown.push(key.clone()),
+            }
+        }
+        unknown
+    }
 }
