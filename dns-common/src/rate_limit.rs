@@ -1,9 +1,15 @@
-//! Response rate limiting by client prefix: the policy as data, and the one decision, for the kernel
-//! and for user space alike. The state of a prefix is one number, which whoever keeps it may lose:
-//! it then starts anew with a full share.
+//! Response rate limiting by client prefix: the policy as data, the one decision, and the accounts
+//! of prefixes, for the kernel and for user space alike. The state of a prefix is one number, which
+//! whoever keeps it may lose: it then starts anew with a full share.
 //!
 //! The algorithm is the generic cell rate algorithm: the state is the time at which the prefix will
 //! have used up what it was given, and it may lie ahead of the present by the window at most.
+//!
+//! Accounts take memory of a fixed size, whatever addresses a flood invents: a prefix has its line by
+//! its hash, and where there are more prefixes than places in a line, the one that has used the least
+//! of its share is forgotten.
+
+use crate::name::Hasher;
 
 /// Numbers are in host order.
 #[repr(C)]
@@ -26,6 +32,7 @@ pub struct RateLimit {
 const _: () = assert!(size_of::<RateLimit>() == 32);
 
 /// What becomes of a query.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowance {
     /// It is answered.
@@ -68,12 +75,11 @@ impl RateLimit {
         (address >> shift << shift) << 8 | 1
     }
 
-    /// The prefix of an IPv6 address.
+    /// The prefix of an IPv6 address, of which only the first half is asked for.
     #[inline(always)]
     #[must_use]
-    pub const fn ipv6_prefix(&self, address: [u8; 16]) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = address;
-        let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    pub const fn ipv6_prefix(&self, half: [u8; 8]) -> u64 {
+        let high = u64::from_be_bytes(half);
         if self.ipv6_bits == 0 {
             return 0;
         }
@@ -81,21 +87,111 @@ impl RateLimit {
         high >> shift << shift
     }
 
-    /// Decides about one query of a prefix whose state is `state`, 0 if it has none, at `now`, in
-    /// microseconds of a clock that never goes back; `chance` is any number. Gives the next state.
+    /// Takes a response at `now`, in microseconds, from the share of a prefix whose state is `state`, 0
+    /// if it has none. Gives the next state; `None` if the share is used up.
     #[inline(always)]
     #[must_use]
-    pub const fn take(&self, state: u64, now: u64, chance: u32) -> (u64, Allowance) {
-        let from = if state > now { state } else { now };
+    pub const fn take(&self, state: u64, now: u64) -> Option<u64> {
+        let end = now.wrapping_add(self.window);
+        // One that is further ahead was made by another window or another clock.
+        let is_ahead = state > now && state <= end.wrapping_add(Self::MICROSECONDS);
+        let from = if is_ahead { state } else { now };
         let next = from.wrapping_add(self.interval);
-        if next <= now.wrapping_add(self.window) {
-            return (next, Allowance::Answer);
-        }
+        if next <= end { Some(next) } else { None }
+    }
+
+    /// What becomes of a query beyond the share; `chance` is any number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn beyond(&self, chance: u32) -> Allowance {
         match chance.checked_rem(self.slip) {
-            Some(0) => (state, Allowance::Slip),
-            _ => (state, Allowance::Drop),
+            Some(0) => Allowance::Slip,
+            _ => Allowance::Drop,
         }
     }
+
+    /// Decides about one query at `now`, in microseconds of a clock that never goes back, by the account
+    /// of a prefix with this hash in its line. `chance` gives any number.
+    #[inline(always)]
+    #[must_use]
+    pub fn charge<L: Line>(
+        &self,
+        line: &L,
+        hash: u64,
+        now: u64,
+        chance: impl Fn() -> u32,
+    ) -> Allowance {
+        // The top bit is always set, so that no account looks free.
+        let tag = (hash | 1 << 63) & !STATE;
+        // An account that others change at the same time is read again; that they do it more often
+        // than this is as good as never, and costs them nothing.
+        for _ in 0..2 {
+            let (slot, seen) = find(line, tag);
+            let state = if seen & !STATE == tag {
+                seen & STATE
+            } else {
+                0
+            };
+            let Some(next) = self.take(state, now & STATE) else {
+                return self.beyond(chance());
+            };
+            if line.replace(slot, seen, tag | (next & STATE)) {
+                break;
+            }
+        }
+        Allowance::Answer
+    }
+}
+
+/// Accounts that share a cache line. Each is the state of a prefix in the lower 48 bits, nine years of
+/// microseconds, and a tag from its hash above; 0 is free.
+pub trait Line {
+    /// The account in a place below [`ACCOUNTS_PER_LINE`].
+    fn load(&self, slot: u32) -> u64;
+    /// Puts `next` there if it still is `seen`, and says whether it was.
+    fn replace(&self, slot: u32, seen: u64, next: u64) -> bool;
+}
+
+/// Accounts in a [`Line`]: 64 octets.
+pub const ACCOUNTS_PER_LINE: u32 = 8;
+/// Lines: 65,536 prefixes in half a megabyte.
+pub const LINES: u32 = 8192;
+
+const STATE: u64 = (1 << 48) - 1;
+
+/// The keyed hash of a prefix.
+#[inline(always)]
+#[must_use]
+pub const fn hash(seed: u64, prefix: u64) -> u64 {
+    let mut hasher = Hasher::new(seed);
+    hasher.push(prefix);
+    hasher.finish()
+}
+
+/// The number of the line of a prefix with this hash.
+#[inline(always)]
+#[must_use]
+pub const fn line_of(hash: u64) -> u32 {
+    hash as u32 % LINES
+}
+
+/// The account of this tag, or the one to give up for it, with its content.
+#[inline(always)]
+fn find<L: Line>(line: &L, tag: u64) -> (u32, u64) {
+    let mut least = (0, line.load(0));
+    if least.1 & !STATE == tag {
+        return least;
+    }
+    for slot in 1..ACCOUNTS_PER_LINE {
+        let seen = line.load(slot);
+        if seen & !STATE == tag {
+            return (slot, seen);
+        }
+        if seen & STATE < least.1 & STATE {
+            least = (slot, seen);
+        }
+    }
+    least
 }
 
 #[cfg(test)]
@@ -108,9 +204,10 @@ mod tests {
     fn answered(limit: RateLimit, state: &mut u64, start: u64, count: u64, gap: u64) -> u64 {
         let mut answers = 0;
         for at in (0..count).map(|one| start + one * gap) {
-            let (next, allowance) = limit.take(*state, at, 1);
-            *state = next;
-            answers += u64::from(allowance == Allowance::Answer);
+            if let Some(next) = limit.take(*state, at) {
+                *state = next;
+                answers += 1;
+            }
         }
         answers
     }
@@ -133,10 +230,9 @@ mod tests {
     #[test]
     fn one_in_so_many_slips() {
         let limit = RateLimit::new(1, 1, 3);
-        let full = u64::MAX / 2;
-        let allowances = [0, 1, 2, 3].map(|chance| limit.take(full, SECOND, chance).1);
+        assert_eq!(limit.take(2 * SECOND, SECOND), None);
         assert_eq!(
-            allowances,
+            [0, 1, 2, 3].map(|chance| limit.beyond(chance)),
             [
                 Allowance::Slip,
                 Allowance::Drop,
@@ -144,8 +240,18 @@ mod tests {
                 Allowance::Slip
             ]
         );
-        let none = RateLimit::new(1, 1, 0);
-        assert_eq!(none.take(full, SECOND, 0), (full, Allowance::Drop));
+        assert_eq!(RateLimit::new(1, 1, 0).beyond(0), Allowance::Drop);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_is_none() {
+        let limit = RateLimit::new(10, 5, 0);
+        let full = 105 * SECOND;
+        assert_eq!(limit.take(full, 100 * SECOND), None);
+        // Another clock may be a tick behind.
+        assert_eq!(limit.take(full, 100 * SECOND - 10_000), None);
+        // As after an hour's window that was cut to five seconds.
+        assert_eq!(limit.take(full, 50 * SECOND), limit.take(0, 50 * SECOND));
     }
 
     #[test]
@@ -155,9 +261,8 @@ mod tests {
         assert_eq!(v4(1), v4(255));
         assert_ne!(v4(1), limit.ipv4_prefix([192, 0, 3, 1]));
         let v6 = |seventh, last| {
-            let mut address = [0x20, 1, 0xd, 0xb8, 0, 0, seventh, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            address[7] = last;
-            limit.ipv6_prefix(address)
+            let half = [0x20, 1, 0xd, 0xb8, 0, 0, seventh, last];
+            limit.ipv6_prefix(half)
         };
         assert_eq!(v6(1, 0), v6(1, 255));
         assert_ne!(v6(1, 0), v6(2, 0));

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use dns_common::rate_limit::{self, ACCOUNTS_PER_LINE, LINES, Line};
 use dns_common::{Allowance, RateLimit};
 
 use crate::transfer::Prefix;
@@ -27,108 +28,76 @@ impl Guard {
     }
 
     /// Whether a client is answered at all.
-    pub(super) fn allows(&self, client: IpAddr) -> bool {
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|prefix| prefix.contains(client))
     }
 
     /// Takes a response over UDP from the share of the client's prefix.
-    pub(super) fn take(&self, client: IpAddr) -> Allowance {
+    #[must_use]
+    pub fn take(&self, client: IpAddr) -> Allowance {
         self.rate
             .as_ref()
             .map_or(Allowance::Answer, |rate| rate.take(client))
     }
 }
 
-/// Accounts of prefixes, in memory of a fixed size: where there are more prefixes than places, the
-/// one that has used the least of its share is forgotten.
+/// The accounts of prefixes.
 #[derive(Debug)]
 struct Rate {
     limit: RateLimit,
-    lines: Box<[Line]>,
+    lines: Box<[Accounts]>,
     start: Instant,
     seed: u64,
 }
 
-/// Accounts that share a cache line. Each is the state of a prefix in the lower 48 bits and a tag
-/// from its hash above; 0 is free.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; 8]);
+struct Accounts([AtomicU64; ACCOUNTS_PER_LINE as usize]);
 
-/// 65,536 prefixes in half a megabyte.
-const LINES: usize = 8192;
-const STATE_BITS: u32 = 48;
-const STATE: u64 = (1 << STATE_BITS) - 1;
+impl Line for Accounts {
+    fn load(&self, slot: u32) -> u64 {
+        self.0
+            .get(slot as usize)
+            .map_or(0, |one| one.load(Ordering::Relaxed))
+    }
+
+    fn replace(&self, slot: u32, seen: u64, next: u64) -> bool {
+        let order = Ordering::Relaxed;
+        self.0
+            .get(slot as usize)
+            .is_some_and(|one| one.compare_exchange(seen, next, order, order).is_ok())
+    }
+}
 
 impl Rate {
     fn new(limit: RateLimit) -> Self {
         Self {
             limit,
-            lines: std::iter::repeat_with(Line::default).take(LINES).collect(),
+            lines: (0..LINES).map(|_| Accounts::default()).collect(),
             start: Instant::now(),
             seed: rand::random(),
         }
     }
 
     fn take(&self, client: IpAddr) -> Allowance {
-        // 48 bits of microseconds are nine years.
-        let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX) & STATE;
-        self.take_at(client, now, rand::random())
+        let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.take_at(client, now)
     }
 
-    fn take_at(&self, client: IpAddr, now: u64, chance: u32) -> Allowance {
+    fn take_at(&self, client: IpAddr, now: u64) -> Allowance {
         let prefix = match client {
             IpAddr::V4(ip) => self.limit.ipv4_prefix(ip.octets()),
-            IpAddr::V6(ip) => self.limit.ipv6_prefix(ip.octets()),
+            IpAddr::V6(ip) => {
+                let half = ip.octets().first_chunk().copied();
+                self.limit.ipv6_prefix(half.unwrap_or_default())
+            }
         };
-        let mut hasher = dns_common::name::Hasher::new(self.seed);
-        hasher.push(prefix);
-        let hash = hasher.finish();
-        // The top bit is always set, so that no account looks free.
-        let tag = (hash | 1 << 63) & !STATE;
-        let Some(line) = self.lines.get(hash as usize % LINES) else {
-            return Allowance::Answer;
-        };
-        // An account that others change at the same time is read again; that they do it more often
-        // than this is as good as never, and costs them nothing.
-        for _ in 0..8 {
-            let Some((slot, seen)) = line.find(tag) else {
-                break;
-            };
-            let state = if seen & !STATE == tag {
-                seen & STATE
-            } else {
-                0
-            };
-            let (next, allowance) = self.limit.take(state, now, chance);
-            let written = slot.compare_exchange_weak(
-                seen,
-                tag | (next & STATE),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            if written.is_ok() {
-                return allowance;
-            }
-        }
-        Allowance::Answer
-    }
-}
-
-impl Line {
-    /// The account of this tag, or the one to give up for it, with its content.
-    fn find(&self, tag: u64) -> Option<(&AtomicU64, u64)> {
-        let mut least: Option<(&AtomicU64, u64)> = None;
-        for slot in &self.0 {
-            let seen = slot.load(Ordering::Relaxed);
-            if seen & !STATE == tag {
-                return Some((slot, seen));
-            }
-            if least.is_none_or(|(_, other)| seen & STATE < other & STATE) {
-                least = Some((slot, seen));
-            }
-        }
-        least
+        let hash = rate_limit::hash(self.seed, prefix);
+        let line = self.lines.get(rate_limit::line_of(hash) as usize);
+        line.map_or(Allowance::Answer, |line| {
+            self.limit.charge(line, hash, now, rand::random)
+        })
     }
 }
 
@@ -144,7 +113,7 @@ mod tests {
     fn each_prefix_has_its_own_share() {
         let rate = Rate::new(RateLimit::new(10, 1, 0));
         let answered = |client: &str, count: usize| {
-            let takes = (0..count).map(|_| rate.take_at(ip(client), 5_000_000, 1));
+            let takes = (0..count).map(|_| rate.take_at(ip(client), 5_000_000));
             takes.filter(|one| *one == Allowance::Answer).count()
         };
         assert_eq!(answered("192.0.2.1", 100), 10);
@@ -160,12 +129,12 @@ mod tests {
         let rate = Rate::new(RateLimit::new(10, 1, 0));
         let greedy = ip("192.0.2.1");
         for _ in 0..100 {
-            let _ = rate.take_at(greedy, 5_000_000, 1);
+            let _ = rate.take_at(greedy, 5_000_000);
         }
         for number in 0..200_000u32 {
             let other = IpAddr::from((number << 8).to_be_bytes());
-            let _ = rate.take_at(other, 5_000_000, 1);
+            let _ = rate.take_at(other, 5_000_000);
         }
-        assert_eq!(rate.take_at(greedy, 5_000_000, 1), Allowance::Drop);
+        assert_eq!(rate.take_at(greedy, 5_000_000), Allowance::Drop);
     }
 }
