@@ -119,7 +119,8 @@ fn compile(
 /// A fingerprint of everything that says what BPF maps hold. Maps of an earlier daemon are taken
 /// over if it is theirs too; that a comment changes it costs them being filled anew.
 fn layout(workspace: &Path) -> Result<u64, Box<dyn Error>> {
-    let maps = ["maps.rs", "sample.rs"].map(|file| workspace.join("dns-ebpf/src").join(file));
+    let maps = ["maps.rs", "clients.rs", "sample.rs"]
+        .map(|file| workspace.join("dns-ebpf/src").join(file));
     let mut files = Vec::from(maps);
     for entry in fs::read_dir(workspace.join("dns-common/src"))? {
         files.push(entry?.path());

@@ -80,6 +80,12 @@ pub trait Table {
     fn truncates(&self) -> bool;
     /// EDNS options that send a query up, a bit for each code below 32.
     fn raised_options(&self) -> u32;
+    /// Whether [`Message::allowance`](crate::Message::allowance) is asked. Where it is not, that has
+    /// been decided before.
+    #[inline(always)]
+    fn limits(&self) -> bool {
+        false
+    }
     /// The blob whose owner name has this hash. The caller compares the name.
     fn find(&self, hash: u64) -> Option<Self::Blob>;
     /// The SOA record that denies names and types of a zone: a blob without a name, whose one

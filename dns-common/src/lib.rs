@@ -25,6 +25,7 @@ pub mod rate_limit;
 pub mod respond;
 pub mod sample;
 pub mod sum;
+pub mod tally;
 pub mod verdict;
 pub mod wire;
 
@@ -33,4 +34,5 @@ pub use policy::{Interface, Policy};
 pub use rate_limit::{Allowance, RateLimit};
 pub use respond::{Message, respond};
 pub use sum::Sums;
+pub use tally::Response;
 pub use verdict::Verdict;

@@ -1,5 +1,7 @@
 //! What user space tells the kernel: one value that both responders read.
 
+use crate::rate_limit::RateLimit;
+
 /// Addresses of one family that a [`Policy`] can hold.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -30,15 +32,17 @@ pub struct Policy {
     pub raised_options: u32,
     /// One of so many packets is handed to user space; 0 for none.
     pub sample_every: u32,
-    /// Zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Microseconds between two ticks of the kernel's clock.
+    pub tick: u32,
     /// Addresses that are answered, in network order.
     pub ipv4: [[u8; 4]; MAX_ADDRESSES],
     /// Addresses that are answered, in network order.
     pub ipv6: [[u8; 16]; MAX_ADDRESSES],
+    /// How often a prefix is answered, if [`flags::LIMITED`] says so.
+    pub limit: RateLimit,
 }
 
-const _: () = assert!(size_of::<Policy>() == 48 + 20 * MAX_ADDRESSES);
+const _: () = assert!(size_of::<Policy>() == 48 + 20 * MAX_ADDRESSES + size_of::<RateLimit>());
 
 /// The word of a [`Policy`] that is `seed`.
 pub const SEED_WORD: usize = 0;
@@ -76,11 +80,39 @@ pub mod interface_flags {
     pub const TC_ALONE: u32 = 1;
 }
 
+/// Prefixes that the map `ALLOWED` has room for at most; clients of others are left to user space.
+pub const MAX_ALLOWED: u32 = 65_536;
+
+/// The key of a prefix in the map `ALLOWED`, an LPM trie, as three words: how many bits count, an octet
+/// for the family and three of zero, which count first, and the address in network order.
+#[inline(always)]
+#[must_use]
+pub const fn allowed_ipv4(bits: u32, address: u32) -> [u64; 3] {
+    [allowed_front(4, bits), address as u64, 0]
+}
+
+/// [`allowed_ipv4`] for IPv6, with the address in two words as they are loaded.
+#[inline(always)]
+#[must_use]
+pub const fn allowed_ipv6(bits: u32, high: u64, low: u64) -> [u64; 3] {
+    [allowed_front(6, bits), high, low]
+}
+
+const fn allowed_front(family: u64, bits: u32) -> u64 {
+    bits.wrapping_add(32) as u64 | family << 32
+}
+
 /// Bits of [`Policy::flags`].
 pub mod flags {
     /// A response that does not fit is answered with TC=1 and no records. Without it such a query
     /// goes up.
     pub const TRUNCATE: u32 = 1;
+    /// Only the clients in the map `ALLOWED` are answered.
+    pub const RESTRICTED: u32 = 2;
+    /// No client is answered: the map may hold some that are not allowed.
+    pub const CLOSED: u32 = 4;
+    /// [`Policy::limit`](super::Policy::limit) holds.
+    pub const LIMITED: u32 = 8;
 }
 
 impl Policy {
@@ -97,9 +129,10 @@ impl Policy {
             ipv6_count: 0,
             raised_options: 0,
             sample_every: 0,
-            reserved: 0,
+            tick: 0,
             ipv4: [[0; 4]; MAX_ADDRESSES],
             ipv6: [[0; 16]; MAX_ADDRESSES],
+            limit: RateLimit::new(0, 0, 0),
         }
     }
 }

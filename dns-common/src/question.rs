@@ -52,6 +52,20 @@ impl Edns {
         self.0 != 0
     }
 
+    /// As a number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// From its number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The most octets that the client takes.
     #[inline(always)]
     #[must_use]
@@ -159,6 +173,14 @@ pub fn read<M: Message>(message: &M, seed: u64, raised: u32) -> Result<Question,
         header_sum: fold_sum(halves(header).wrapping_add(u64::from(counts))),
         question_sum: message.forget(fold_sum(sum)),
     })
+}
+
+/// The type of the question that ends there. To load it again costs the verifier less than to keep it
+/// over all that depends on it.
+#[inline(always)]
+pub(crate) fn rtype<M: Message>(message: &M, end: u32) -> Option<u16> {
+    let type_and_class = message.load_u32(end.wrapping_sub(4))?;
+    Some((type_and_class as u16).swap_bytes())
 }
 
 /// Reads the one additional record, which must be an OPT that ends with the message.

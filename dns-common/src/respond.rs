@@ -6,8 +6,10 @@
 use crate::blob::{self, Blob, Entry, Head, Table, entry_flags};
 use crate::encloser::{self, Ancestor};
 use crate::name;
-use crate::question::{self, Question};
+use crate::question::{self, Edns, Question};
+use crate::rate_limit::Allowance;
 use crate::sum::{Sums, fold_sum, halves, sum_at};
+use crate::tally::Response;
 use crate::verdict::Verdict;
 use crate::wire::{HEADER_OCTETS, MIN_UDP_OCTETS, OPT_OCTETS, flags, rtype};
 
@@ -67,6 +69,14 @@ pub trait Message: Sized {
     fn ancestor<T: Table>(&self, table: &T, at: u32, octets: u32) -> Ancestor {
         encloser::ancestor(self, table, at, octets)
     }
+    /// Leaves so many octets of what was resized. `None` if it cannot be done.
+    fn shrink(&mut self, octets: u32) -> Option<()>;
+    /// Takes a response to the question that ends there from the share of the client's prefix. What
+    /// slips is then the response of [`slip`].
+    #[inline(always)]
+    fn ration(&mut self, _end: u32, _edns: Edns) -> Allowance {
+        Allowance::Answer
+    }
     /// Completes what surrounds the message: lengths, addresses, checksums.
     fn seal(&mut self, response: &Sums) -> Option<()>;
 }
@@ -84,7 +94,7 @@ struct Plan<B> {
     blob: B,
     /// A [`Verdict`] of a response, as its number.
     verdict: u32,
-    /// Header flags, as a number.
+    /// Header flags, as a number; from bit 16 on the upper bits of the code, which go into OPT.
     flags: u32,
     /// Records of the answer, authority and additional section, a byte each from the lowest; OPT
     /// not counted.
@@ -101,7 +111,8 @@ impl<B> Plan<B> {
     #[inline(always)]
     fn refuse_version(&mut self, question: &Question) {
         self.verdict = Verdict::BadVersion as u32;
-        self.flags = u32::from(flags::QR | copied_flags(question));
+        const BADVERS: u32 = 16;
+        self.flags = u32::from(flags::QR | copied_flags(question)) | BADVERS >> 4 << 16;
         self.leave_out_records();
     }
 
@@ -130,18 +141,11 @@ impl<B> Plan<B> {
 
 /// Turns the query in `message` into its response, if `table` has the answer.
 ///
-/// The verdict says whether it did; if not, and if it is not [`Verdict::Broken`], the message is
-/// unchanged.
+/// # Errors
+/// The verdict says why it did not; unless the message [is lost](Verdict::is_lost), it is unchanged.
 #[inline(always)]
-pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Verdict {
-    match try_respond(message, table) {
-        Ok(verdict) | Err(verdict) => verdict,
-    }
-}
-
-#[inline(always)]
-fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdict, Verdict> {
-    let question = question::read(message, table.seed(), table.raised_options())?;
+pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Response, Verdict> {
+    let mut question = question::read(message, table.seed(), table.raised_options())?;
     let mut plan = match table.find(question.hash) {
         Some(blob) => {
             let head = compare(message, HEADER_OCTETS, question.name_octets, &blob)?;
@@ -154,16 +158,30 @@ fn try_respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Verdi
     }
     let octets = fit(table, &question, &mut plan)?;
     plan.blur(message);
+    question.edns = Edns::from_bits(message.blur(question.edns.bits()));
 
     let query = Sums {
         header: question.header_sum,
         question: question.question_sum,
-        records: trailing_sum(message, question.end)?,
+        records: sum_from(message, question.end, message.octets())?,
     };
     message.resize(octets, question.end, &query)?;
+    let rtype = question::rtype(message, question.end).ok_or(Verdict::Broken)?;
+    // Nothing that goes up has taken from the share.
+    if table.limits() {
+        match message.ration(question.end, question.edns) {
+            Allowance::Answer => {}
+            Allowance::Slip => {
+                let verdict = Verdict::Slipped;
+                return Ok(Response { verdict, rtype });
+            }
+            Allowance::Drop => return Err(Verdict::Limited),
+        }
+    }
     let response = write(message, &question, &plan).ok_or(Verdict::Broken)?;
     message.seal(&response).ok_or(Verdict::Broken)?;
-    Ok(Verdict::of_response(plan.verdict))
+    let verdict = Verdict::of_response(plan.verdict);
+    Ok(Response { verdict, rtype })
 }
 
 /// Compares the name of `octets` octets at `start` with that of the blob, whole: an equal hash
@@ -352,7 +370,7 @@ fn denial<T: Table>(
     question: &Question,
     head: Head,
     owner: u32,
-    verdict: Verdict,
+    mut verdict: Verdict,
 ) -> Result<Plan<T::Blob>, Verdict> {
     let blob = table.soa(head.zone()).ok_or(Verdict::Miss)?;
     let low = blob.load_u64(blob::NAME_AT).ok_or(Verdict::Miss)?;
@@ -367,7 +385,9 @@ fn denial<T: Table>(
             return Err(Verdict::Miss);
         }
         // mesos-dns says of any service that it exists, without records.
-        if question.rtype != rtype::SRV || zone_flags & blob::flags::EVERY_SERVICE == 0 {
+        if question.rtype == rtype::SRV && zone_flags & blob::flags::EVERY_SERVICE != 0 {
+            verdict = Verdict::NoData;
+        } else {
             response |= u32::from(flags::NXDOMAIN);
         }
     }
@@ -396,14 +416,29 @@ fn response_flags(question: &Question, head: Head) -> u32 {
 
 #[inline(always)]
 const fn copied_flags(question: &Question) -> u16 {
-    question.flags & (flags::RD | flags::CD)
+    copied(question.flags)
+}
+
+#[inline(always)]
+const fn copied(query_flags: u16) -> u16 {
+    query_flags & (flags::RD | flags::CD)
+}
+
+/// Octets of a response without records.
+#[inline(always)]
+const fn bare_octets(end: u32, edns: Edns) -> u32 {
+    if edns.present() {
+        end.wrapping_add(OPT_OCTETS)
+    } else {
+        end
+    }
 }
 
 /// Octets of the response; cuts the plan where it does not fit the client.
 #[inline(always)]
 fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Result<u32, Verdict> {
     let mut limit = MIN_UDP_OCTETS;
-    let mut fixed = question.end;
+    let fixed = bare_octets(question.end, question.edns);
     if question.edns.present() {
         // Smaller values mean 512 (RFC 6891, section 6.2.3).
         limit = question
@@ -411,7 +446,6 @@ fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Re
             .size()
             .max(MIN_UDP_OCTETS)
             .min(table.max_udp());
-        fixed = fixed.wrapping_add(OPT_OCTETS);
     }
     let owner_octets = if plan.tail_owner == 0 { 0 } else { 2 };
     let needed = fixed
@@ -434,11 +468,11 @@ fn fit<T: Table>(table: &T, question: &Question, plan: &mut Plan<T::Blob>) -> Re
     Ok(fixed)
 }
 
-/// The sum of what follows the question. Long option lists are not worth the kernel's time.
+/// The sum of the octets from an offset to another. Long option lists are not worth the kernel's time.
 #[inline(always)]
-fn trailing_sum<M: Message>(message: &M, from: u32) -> Result<u64, Verdict> {
+fn sum_from<M: Message>(message: &M, from: u32, end: u32) -> Result<u64, Verdict> {
     const MAX_TRAILING_WORDS: u32 = 40;
-    let mut left = message.blur(message.octets().wrapping_sub(from));
+    let mut left = message.blur(end.wrapping_sub(from));
     if left == 0 {
         return Ok(0);
     }
@@ -467,16 +501,8 @@ fn write<M: Message, B: Blob>(
     question: &Question,
     plan: &Plan<B>,
 ) -> Option<Sums> {
-    let with_opt = (plan.counts >> 16).wrapping_add(u32::from(question.edns.present()));
-    let header = u64::from(question.id.swap_bytes())
-        | u64::from((plan.flags as u16).swap_bytes()) << 16
-        | 0x0100 << 32
-        | u64::from(plan.counts & 0xff) << 56;
-    let counts = (plan.counts & 0xff00) | with_opt << 24;
-    message.store_u64(0, header)?;
-    message.store_u32(8, counts)?;
-
-    let mut at = question.end;
+    let header = write_header(message, question.id, question.edns, plan.flags, plan.counts)?;
+    let mut at = message.blur(question.end);
     let mut sum = copy(message, &plan.blob, plan.head, at)?;
     at = at.wrapping_add(plan.head.octets);
     sum = sum.wrapping_add(copy(message, &plan.blob, plan.rotating, at)?);
@@ -490,13 +516,54 @@ fn write<M: Message, B: Blob>(
     sum = sum.wrapping_add(copy(message, &plan.blob, plan.tail, at)?);
     at = at.wrapping_add(plan.tail.octets);
     if question.edns.present() {
-        sum = sum.wrapping_add(write_opt(message, question, at)?);
+        sum = sum.wrapping_add(write_opt(message, question.edns, plan.flags >> 16, at)?);
     }
     Some(Sums {
-        header: fold_sum(halves(header).wrapping_add(u64::from(counts))),
+        header,
         question: question.question_sum,
         records: fold_sum(sum),
     })
+}
+
+/// Makes a query, for which there is room, its response without records that sends the client to TCP.
+#[inline(always)]
+pub fn slip<M: Message>(message: &mut M, end: u32, edns: Edns) -> Option<()> {
+    message.shrink(bare_octets(end, edns))?;
+    let front = message.load_u32(0)?;
+    let id = (front as u16).swap_bytes();
+    let query_flags = ((front >> 16) as u16).swap_bytes();
+    let flags = u32::from(flags::QR | flags::TC | copied(query_flags));
+    let header = write_header(message, id, edns, flags, 0)?;
+    let question = sum_from(message, HEADER_OCTETS, end).ok()?;
+    let records = match edns.present() {
+        true => write_opt(message, edns, 0, end)?,
+        false => 0,
+    };
+    message.seal(&Sums {
+        header,
+        question: fold_sum(question),
+        records: fold_sum(records),
+    })
+}
+
+/// Writes the header and gives its sum.
+#[inline(always)]
+fn write_header<M: Message>(
+    message: &mut M,
+    id: u16,
+    edns: Edns,
+    flags: u32,
+    counts: u32,
+) -> Option<u64> {
+    let with_opt = (counts >> 16).wrapping_add(u32::from(edns.present()));
+    let header = u64::from(id.swap_bytes())
+        | u64::from((flags as u16).swap_bytes()) << 16
+        | 0x0100 << 32
+        | u64::from(counts & 0xff) << 56;
+    let counts = (counts & 0xff00) | with_opt << 24;
+    message.store_u64(0, header)?;
+    message.store_u32(8, counts)?;
+    Some(fold_sum(halves(header).wrapping_add(u64::from(counts))))
 }
 
 /// Copies a piece of the blob and gives its sum.
@@ -558,17 +625,12 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
 /// Writes the OPT record of the response (RFC 6891, section 6.1.2): our size, version 0, DO
 /// copied, no options; BADVERS in the upper bits of the code.
 #[inline(always)]
-fn write_opt<M: Message>(message: &mut M, question: &Question, at: u32) -> Option<u64> {
-    let dnssec_ok = if question.edns.dnssec_ok() {
-        0x80u64
-    } else {
-        0
-    };
+fn write_opt<M: Message>(message: &mut M, edns: Edns, upper_code: u32, at: u32) -> Option<u64> {
+    let dnssec_ok = if edns.dnssec_ok() { 0x80u64 } else { 0 };
     let size = crate::wire::MAX_UDP_OCTETS as u16;
-    let upper_code = u64::from(question.edns.other_version());
     let front = u64::from(rtype::OPT) << 16
         | u64::from(size.swap_bytes()) << 24
-        | upper_code << 40
+        | u64::from(upper_code) << 40
         | dnssec_ok << 56;
     message.store_u64(at, front)?;
     message.store_u32(at.wrapping_add(7), dnssec_ok as u32)?;

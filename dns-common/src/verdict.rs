@@ -31,6 +31,8 @@ verdicts! {
     Truncated = "truncated",
     /// Answered with BADVERS: an EDNS version that is not known (RFC 6891, section 6.1.3).
     BadVersion = "badvers",
+    /// Answered with TC=1 and no records, as the prefix of the client has had its share.
+    Slipped = "slipped",
     /// Up: no IPv4 or IPv6, or more than two VLAN tags.
     NotIp = "not_ip",
     /// Up: the frame came in on an interface that is not answered on, or not for its address.
@@ -45,6 +47,8 @@ verdicts! {
     NotLocal = "not_local",
     /// Up: a source that must not be answered (RFC 1122, section 3.2.1.3; reserved ports).
     Source = "source",
+    /// Up: a client that is not among those allowed.
+    Prohibited = "prohibited",
     /// Up: a checksum that is wrong.
     Checksum = "checksum",
     /// Up: the lease of the control plane has run out, or it has not spoken yet.
@@ -71,6 +75,8 @@ verdicts! {
     TooBig = "too_big",
     /// Up: the packet cannot be grown.
     Resize = "resize",
+    /// Dropped: the prefix of the client has had its share.
+    Limited = "limited",
     /// Lost: a bound that cannot be reached was reached after the first write.
     Broken = "broken",
 }
@@ -78,6 +84,8 @@ verdicts! {
 impl Verdict {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+    /// How many are responses: the first.
+    pub const RESPONSES: usize = Self::Slipped as usize + 1;
 
     /// The verdict of a response from its number.
     #[inline(always)]
@@ -88,7 +96,8 @@ impl Verdict {
             1 => Self::NoData,
             2 => Self::NxDomain,
             3 => Self::Truncated,
-            _ => Self::BadVersion,
+            4 => Self::BadVersion,
+            _ => Self::Slipped,
         }
     }
 
@@ -96,10 +105,14 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn is_response(self) -> bool {
-        matches!(
-            self,
-            Self::Answered | Self::NoData | Self::NxDomain | Self::Truncated | Self::BadVersion
-        )
+        (self as usize) < Self::RESPONSES
+    }
+
+    /// Whether nothing comes of the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_lost(self) -> bool {
+        matches!(self, Self::Limited | Self::Broken)
     }
 }
 
@@ -111,9 +124,10 @@ mod tests {
     fn responses_are_numbered_first() {
         for (number, verdict) in Verdict::ALL.iter().enumerate() {
             assert_eq!(*verdict as usize, number);
-            if verdict.is_response() {
-                assert_eq!(Verdict::of_response(number as u32), *verdict);
-            }
+            let is_response = number < Verdict::RESPONSES;
+            assert_eq!(verdict.is_response(), is_response);
+            assert_eq!(Verdict::of_response(number as u32) == *verdict, is_response);
         }
+        assert_eq!(Verdict::RESPONSES, 6);
     }
 }

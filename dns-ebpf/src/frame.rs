@@ -1,11 +1,13 @@
 //! Ethernet, VLAN tags, IPv4, IPv6 and UDP: read on the way in, turned round on the way out.
 
 use dns_common::encloser::{self, Ancestor};
-use dns_common::policy::MAX_ADDRESSES;
+use dns_common::policy::{MAX_ADDRESSES, flags};
+use dns_common::question::Edns;
 use dns_common::sum::halves;
-use dns_common::{Message, Policy, Sums, Table, Verdict};
+use dns_common::{Allowance, Message, Policy, Sums, Table, Verdict, respond};
 
 use crate::checksum;
+use crate::clients::{self, Source};
 use crate::maps::{self, Answers, Blur};
 use crate::packet::{self, Context, Packet};
 
@@ -100,6 +102,11 @@ impl<C: Context> Frame<C> {
         {
             return Err(Verdict::Length);
         }
+        if policy.flags & (flags::RESTRICTED | flags::CLOSED) != 0
+            && !clients::allows(packet, policy, ip_at, ipv6)
+        {
+            return Err(Verdict::Prohibited);
+        }
         Ok(Self {
             packet,
             blur,
@@ -109,6 +116,32 @@ impl<C: Context> Frame<C> {
             octets: udp_octets - UDP_OCTETS,
             endpoints: blur.blur(addresses).wrapping_add(udp & 0xffff_ffff),
             checksum: (udp >> 48) as u16,
+        })
+    }
+
+    /// A frame that has been read before, and has another length since.
+    #[inline(always)]
+    fn again(packet: Packet<C>, blur: Blur, place: Place) -> Option<Self> {
+        let addresses = if place.ipv6 {
+            let [a, b, c, d]: [u64; 4] = packet.load(place.ip_at.wrapping_add(8))?;
+            halves(a)
+                .wrapping_add(halves(b))
+                .wrapping_add(halves(c))
+                .wrapping_add(halves(d))
+        } else {
+            halves(packet.load(place.ip_at.wrapping_add(12))?)
+        };
+        let ports: u32 = packet.load(place.udp_at)?;
+        Some(Self {
+            packet,
+            blur,
+            ip_at: place.ip_at,
+            ipv6: blur.blur(u64::from(place.ipv6)) != 0,
+            udp_at: place.udp_at,
+            octets: 0,
+            endpoints: blur.blur(addresses).wrapping_add(u64::from(ports)),
+            checksum: blur.blur(u64::from(packet.load::<u16>(place.udp_at.wrapping_add(6))?))
+                as u16,
         })
     }
 
@@ -292,6 +325,16 @@ impl<C: Context> Message for Frame<C> {
     }
 
     #[inline(always)]
+    fn ration(&mut self, end: u32, edns: Edns) -> Allowance {
+        let place = Place {
+            ip_at: self.ip_at,
+            ipv6: self.ipv6,
+            udp_at: self.udp_at,
+        };
+        self.packet.ration(place, end, edns)
+    }
+
+    #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
         self.blur.blur(value)
     }
@@ -312,6 +355,14 @@ impl<C: Context> Message for Frame<C> {
         self.checksum = self.blur.blur(u64::from(self.checksum)) as u16;
         self.ipv6 = self.blur.blur(u64::from(self.ipv6)) != 0;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, octets: u32) -> Option<()> {
+        let octets_of_frame = self.at(octets);
+        self.packet.resize(octets_of_frame, octets_of_frame).ok()?;
+        self.octets = octets;
+        Some(())
     }
 
     #[inline(always)]
@@ -375,6 +426,49 @@ pub(crate) fn ancestor<C: Context>(
         checksum: 0,
     };
     encloser::ancestor(&query, &answers, at, octets)
+}
+
+/// Where the headers of a frame are.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) ip_at: u32,
+    pub(crate) ipv6: bool,
+    pub(crate) udp_at: u32,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.ip_at) | u64::from(self.ipv6) << 16 | u64::from(self.udp_at) << 32
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self {
+            ip_at: (bits & 0xffff) as u32,
+            ipv6: bits & 1 << 16 != 0,
+            udp_at: (bits >> 32) as u32,
+        }
+    }
+}
+
+/// [`Message::ration`] for a frame whose headers are at `place`. Nothing fails but a bound that was
+/// checked before.
+#[inline(always)]
+pub(crate) fn ration<C: Context>(
+    packet: Packet<C>,
+    place: Place,
+    end: u32,
+    edns: Edns,
+) -> Option<Allowance> {
+    let policy = Answers::open().ok()?.policy();
+    let source = Source::read(packet, place.ip_at, place.ipv6)?;
+    let allowance = clients::allowance(policy, source)?;
+    if allowance == Allowance::Slip {
+        let mut frame = Frame::again(packet, Blur::new(policy), place)?;
+        respond::slip(&mut frame, end, edns)?;
+    }
+    Some(allowance)
 }
 
 /// Moves `octets` octets from `distance` to the start of the frame.

@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod checksum;
+mod clients;
 mod frame;
 mod maps;
 mod packet;
@@ -17,7 +18,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use dns_common::{Verdict, respond};
+use dns_common::{Response, Verdict, respond};
 
 use crate::frame::Frame;
 use crate::maps::Answers;
@@ -27,10 +28,11 @@ use crate::packet::{Context, Packet};
 #[xdp]
 pub fn mesos_xdns(context: XdpContext) -> u32 {
     let packet = Packet::new(context.ctx);
-    let verdict = match answer(packet) {
-        Ok(verdict) | Err(verdict) => verdict,
+    let (verdict, counter) = match answer(packet) {
+        Ok(response) => (response.verdict, response.counter()),
+        Err(verdict) => (verdict, verdict.counter()),
     };
-    maps::count(verdict);
+    maps::count(counter);
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(
         &context,
@@ -49,16 +51,17 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
 #[classifier]
 pub fn mesos_xdns_tc(context: TcContext) -> i32 {
     let packet = Packet::new(context.skb.skb);
-    let verdict = match skb::gather(packet).and_then(|()| answer(packet)) {
-        Ok(verdict) | Err(verdict) => verdict,
+    let (verdict, counter) = match skb::gather(packet).and_then(|()| answer(packet)) {
+        Ok(response) => (response.verdict, response.counter()),
+        Err(verdict) => (verdict, verdict.counter()),
     };
     if maps::is_alone(packet.interface()) {
-        maps::count(verdict);
+        maps::count(counter);
         if let Ok(answers) = Answers::open() {
             sample::take(packet, answers.policy(), verdict);
         }
-    } else if verdict.is_response() {
-        maps::count_second(verdict);
+    } else if verdict.is_response() || verdict.is_lost() {
+        maps::count_second(counter);
     }
     #[cfg(feature = "trace")]
     aya_log_ebpf::info!(
@@ -84,7 +87,8 @@ const fn action(verdict: Verdict) -> xdp_action::Type {
         | Verdict::NoData
         | Verdict::NxDomain
         | Verdict::Truncated
-        | Verdict::BadVersion => xdp_action::XDP_TX,
+        | Verdict::BadVersion
+        | Verdict::Slipped => xdp_action::XDP_TX,
         Verdict::NotIp
         | Verdict::OtherHost
         | Verdict::IpOptions
@@ -92,6 +96,7 @@ const fn action(verdict: Verdict) -> xdp_action::Type {
         | Verdict::Length
         | Verdict::NotLocal
         | Verdict::Source
+        | Verdict::Prohibited
         | Verdict::Checksum
         | Verdict::Lease
         | Verdict::NotQuery
@@ -105,23 +110,25 @@ const fn action(verdict: Verdict) -> xdp_action::Type {
         | Verdict::Collision
         | Verdict::TooBig
         | Verdict::Resize => xdp_action::XDP_PASS,
+        // User space would not have answered either.
+        Verdict::Limited => xdp_action::XDP_DROP,
         Verdict::Broken => xdp_action::XDP_ABORTED,
     }
 }
 
 #[inline(always)]
-fn answer<C: Context>(packet: Packet<C>) -> Result<Verdict, Verdict> {
+fn answer<C: Context>(packet: Packet<C>) -> Result<Response, Verdict> {
     let answers = Answers::open()?;
     let mut frame = Frame::read(packet, answers.policy())?;
     if jiffies() > answers.policy().answer_until {
         return Err(Verdict::Lease);
     }
-    Ok(respond(&mut frame, &answers))
+    respond(&mut frame, &answers)
 }
 
 /// Ticks of the kernel's clock; the kernel makes a plain load of the call.
 #[inline(always)]
-fn jiffies() -> u64 {
+pub(crate) fn jiffies() -> u64 {
     // SAFETY: takes nothing and reads a counter.
     unsafe { bpf_jiffies64() }
 }

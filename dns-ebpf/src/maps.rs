@@ -7,10 +7,10 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use dns_common::blob::{self, Blob, Table};
 use dns_common::policy::{self, interface_flags};
-use dns_common::{Interface, Policy, Verdict};
+use dns_common::{Interface, Policy, Verdict, tally};
 
 /// `BPF_F_MMAPABLE`: user space writes blobs by plain stores.
-const MMAPABLE: usize = 1 << 10;
+pub(crate) const MMAPABLE: usize = 1 << 10;
 
 /// Keyed hash of a folded owner name to the reference of its blob. User space sizes and writes it.
 #[btf_map]
@@ -34,29 +34,53 @@ static POLICY: Array<Policy, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static INTERFACES: Array<Interface, { policy::INTERFACE_SLOTS as usize }> = Array::new();
 
-/// Packets by verdict, for each CPU. The program writes it.
+/// Packets by verdict and type, for each CPU: one value of them all, so that user space reads them at
+/// once. The program writes it.
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<[u64; tally::COUNTERS], 1> = PerCpuArray::new();
 
-/// Packets that the TC program has answered after the XDP program has passed and counted them. The
-/// TC program writes it.
+/// Packets that the TC program has answered, or dropped, after the XDP program has passed and counted
+/// them. The TC program writes it.
 #[btf_map]
-static SECOND_COUNTERS: PerCpuArray<u64, { Verdict::COUNT }> = PerCpuArray::new();
+static SECOND_COUNTERS: PerCpuArray<[u64; tally::COUNTERS], 1> = PerCpuArray::new();
 
-/// Counts a packet.
+/// The address of one of `COUNT` words, which is a power of two, out of the compiler's sight, so that
+/// the verifier sees the bound at its place.
 #[inline(always)]
-pub(crate) fn count(verdict: Verdict) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(verdict as u32) {
+pub(crate) fn place<const COUNT: u32>(words: *mut u64, number: u32) -> *mut u64 {
+    const { assert!(COUNT.is_power_of_two()) };
+    let mut place = words;
+    // SAFETY: a mask, a shift and an addition of registers.
+    unsafe {
+        asm!(
+            "{number} &= {mask}",
+            "{number} <<= 3",
+            "{place} += {number}",
+            place = inout(reg) place,
+            number = inout(reg) u64::from(number) => _,
+            mask = const COUNT - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    place
+}
+
+/// Counts a packet at one of the numbers of [`tally`].
+#[inline(always)]
+pub(crate) fn count(number: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        let counter = place::<{ tally::COUNTERS as u32 }>(counters.cast(), number);
         // SAFETY: the value belongs to this CPU, and programs at interfaces do not interrupt one
         // another.
         unsafe { *counter = (*counter).wrapping_add(1) };
     }
 }
 
-/// Counts the answer to a packet that has been counted as passed.
+/// Counts what became of a packet that has been counted as passed.
 #[inline(always)]
-pub(crate) fn count_second(verdict: Verdict) {
-    if let Some(counter) = SECOND_COUNTERS.get_ptr_mut(verdict as u32) {
+pub(crate) fn count_second(number: u32) {
+    if let Some(counters) = SECOND_COUNTERS.get_ptr_mut(0) {
+        let counter = place::<{ tally::COUNTERS as u32 }>(counters.cast(), number);
         // SAFETY: as in `count`.
         unsafe { *counter = (*counter).wrapping_add(1) };
     }
@@ -162,6 +186,11 @@ impl Table for Answers {
     #[inline(always)]
     fn raised_options(&self) -> u32 {
         self.policy.raised_options
+    }
+
+    #[inline(always)]
+    fn limits(&self) -> bool {
+        self.policy.flags & policy::flags::LIMITED != 0
     }
 
     #[inline(always)]

@@ -3,7 +3,10 @@
 
 use core::arch::asm;
 
-use dns_common::Verdict;
+use dns_common::question::Edns;
+use dns_common::{Allowance, Verdict};
+
+use crate::frame::Place;
 
 /// No offset is larger; a bound that the verifier needs to see.
 const OFFSET_MASK: u32 = 0xfff;
@@ -55,6 +58,12 @@ pub(crate) trait Context: Copy {
 
     /// [`crate::frame::ancestor`], as a function of its own.
     fn ancestor(packet: Packet<Self>, udp_at: u32, at: u32, octets: u32) -> u64;
+
+    /// [`crate::clients::is_allowed`], as a function of its own.
+    fn is_allowed(packet: Packet<Self>, ip_at: u32, ipv6: u32) -> u32;
+
+    /// [`crate::frame::ration`], as a function of its own.
+    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32;
 
     /// Copies the first `octets` octets of the frame.
     ///
@@ -197,6 +206,22 @@ impl<C: Context> Packet<C> {
     #[inline(always)]
     pub(crate) fn ancestor(self, udp_at: u32, at: u32, octets: u32) -> u64 {
         C::ancestor(self, udp_at, at, octets)
+    }
+
+    /// [`crate::clients::is_allowed`], as a function of its own.
+    #[inline(always)]
+    pub(crate) fn is_allowed(self, ip_at: u32, ipv6: bool) -> bool {
+        C::is_allowed(self, ip_at, u32::from(ipv6)) != 0
+    }
+
+    /// [`crate::frame::ration`], as a function of its own.
+    #[inline(always)]
+    pub(crate) fn ration(self, place: Place, end: u32, edns: Edns) -> Allowance {
+        match C::ration(self, place.bits(), end, edns.bits()) {
+            0 => Allowance::Answer,
+            1 => Allowance::Slip,
+            _ => Allowance::Drop,
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
     bpf_skb_store_bytes,
 };
-use dns_common::Verdict;
+use dns_common::question::Edns;
+use dns_common::{Allowance, Verdict};
 
-use crate::frame::{self, ethertype};
+use crate::clients;
+use crate::frame::{self, Place, ethertype};
 use crate::packet::{Context, Packet, Words};
 
 /// No frame with a query that the responder understands is longer.
@@ -77,6 +79,16 @@ impl Context for __sk_buff {
     }
 
     #[inline(always)]
+    fn is_allowed(packet: Packet<Self>, ip_at: u32, ipv6: u32) -> u32 {
+        xdns_tc_is_allowed(packet.context(), ip_at, ipv6)
+    }
+
+    #[inline(always)]
+    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32 {
+        xdns_tc_ration(packet.context(), place, end, edns)
+    }
+
+    #[inline(always)]
     unsafe fn copy(packet: Packet<Self>, to: *mut u8, octets: u32) -> bool {
         let context = packet.context().cast_const().cast();
         // SAFETY: the context is the kernel's, and the caller vouches for the room.
@@ -141,4 +153,18 @@ pub extern "C" fn xdns_tc_ancestor(
     octets: u32,
 ) -> u64 {
     frame::ancestor(Packet::new(context), udp_at, at, octets).get()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_tc_is_allowed(context: *mut __sk_buff, ip_at: u32, ipv6: u32) -> u32 {
+    u32::from(clients::is_allowed(Packet::new(context), ip_at, ipv6 != 0))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_tc_ration(context: *mut __sk_buff, place: u64, end: u32, edns: u32) -> u32 {
+    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
+    let allowance = frame::ration(Packet::new(context), place, end, edns);
+    allowance.unwrap_or(Allowance::Drop) as u32
 }

@@ -6,9 +6,11 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
-use dns_common::Verdict;
+use dns_common::question::Edns;
+use dns_common::{Allowance, Verdict};
 
-use crate::frame;
+use crate::clients;
+use crate::frame::{self, Place};
 use crate::packet::{Context, Packet, Words};
 
 impl Context for xdp_md {
@@ -58,6 +60,16 @@ impl Context for xdp_md {
     #[inline(always)]
     fn ancestor(packet: Packet<Self>, udp_at: u32, at: u32, octets: u32) -> u64 {
         xdns_ancestor(packet.context(), udp_at, at, octets)
+    }
+
+    #[inline(always)]
+    fn is_allowed(packet: Packet<Self>, ip_at: u32, ipv6: u32) -> u32 {
+        xdns_is_allowed(packet.context(), ip_at, ipv6)
+    }
+
+    #[inline(always)]
+    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32 {
+        xdns_ration(packet.context(), place, end, edns)
     }
 
     #[inline(always)]
@@ -118,4 +130,18 @@ pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -
 #[unsafe(no_mangle)]
 pub extern "C" fn xdns_ancestor(context: *mut xdp_md, udp_at: u32, at: u32, octets: u32) -> u64 {
     frame::ancestor(Packet::new(context), udp_at, at, octets).get()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_is_allowed(context: *mut xdp_md, ip_at: u32, ipv6: u32) -> u32 {
+    u32::from(clients::is_allowed(Packet::new(context), ip_at, ipv6 != 0))
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_ration(context: *mut xdp_md, place: u64, end: u32, edns: u32) -> u32 {
+    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
+    let allowance = frame::ration(Packet::new(context), place, end, edns);
+    allowance.unwrap_or(Allowance::Drop) as u32
 }

@@ -42,7 +42,15 @@ impl Behind {
     ///
     /// # Errors
     /// Needs what [`possible`] asks for.
-    pub fn start(mut plan: Plan) -> Result<Self> {
+    pub fn start(plan: Plan) -> Result<Self> {
+        Self::with(plan, |_| {})
+    }
+
+    /// The same with other settings of the program.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn with(mut plan: Plan, change: impl FnOnce(&mut Settings)) -> Result<Self> {
         let cable = Cable::new()?;
         for (end, interface, mac) in [
             (&cable.server, cable::INTERFACE, kernel::MAC),
@@ -55,12 +63,13 @@ impl Behind {
             .iter()
             .map(|text| Ok(SocketAddr::new(text.parse()?, 53)))
             .collect::<Result<_>>()?;
-        let settings = Settings {
+        let mut settings = Settings {
             interfaces: vec![cable::INTERFACE.to_owned()],
             mode: Mode::Native,
             tc: false,
             ..kernel::settings()
         };
+        change(&mut settings);
         // Nothing is pinned: this is no BPF file system.
         let life = Life {
             pin_path: env::temp_dir().join("mesos-xdns-not-pinned"),

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions, xdp::XdpMode};
-use dns_common::{Interface, Verdict, policy::interface_flags};
+use dns_common::{Interface, RateLimit, Response, Verdict, policy::interface_flags};
 use dns_userspace::{
     answers::respond::Policy,
     dataplane::{self, Mode, Settings, Xdp},
@@ -29,6 +29,8 @@ pub const SEED: u64 = 0x0123_4567_89ab_cdef;
 pub enum Action {
     /// Up the stack.
     Pass,
+    /// Nowhere.
+    Drop,
     /// Out of the interface that it came in on.
     Tx,
     /// Anything else, which the program must never choose.
@@ -51,6 +53,7 @@ impl Stage {
     fn action(self, returned: u32) -> Action {
         // TC_ACT_UNSPEC is -1: what comes behind decides.
         match (self, returned) {
+            (Self::Xdp, 1) | (Self::Tc, 2) => Action::Drop,
             (Self::Xdp, 2) | (Self::Tc, u32::MAX) => Action::Pass,
             (Self::Xdp, 3) | (Self::Tc, 7) => Action::Tx,
             (_, other) => Action::Other(other),
@@ -79,6 +82,8 @@ pub fn settings() -> Settings {
         max_udp_octets: Policy::default().max_udp_octets,
         sets_truncate_bit: true,
         raised_options: 0,
+        allowed: Vec::new(),
+        limit: RateLimit::default(),
     }
 }
 
@@ -222,7 +227,12 @@ impl Kernel {
 
     /// Packets by verdict.
     pub fn counters(&self) -> Vec<(Verdict, u64)> {
-        self.xdp.counters()
+        self.xdp.tally().verdicts()
+    }
+
+    /// Responses by verdict and type, those that there were.
+    pub fn responses(&self) -> Vec<(Response, u64)> {
+        self.xdp.tally().responses()
     }
 
     /// How many instructions the verifier went through to accept the program.

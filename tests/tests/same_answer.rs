@@ -174,13 +174,16 @@ fn says_what_user_space_says(stage: Stage) {
     );
     for verdict in Verdict::ALL {
         // Broken must not be; the others cannot be here: a lease, a name in the way of another,
-        // frames that cannot grow, options that are left to user space.
+        // frames that cannot grow, options that are left to user space, clients that are kept short.
         let never = [
             Verdict::Broken,
             Verdict::Lease,
             Verdict::Collision,
             Verdict::Resize,
             Verdict::Option,
+            Verdict::Prohibited,
+            Verdict::Limited,
+            Verdict::Slipped,
         ];
         let count = total[verdict];
         assert_eq!(

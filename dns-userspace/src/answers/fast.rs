@@ -19,7 +19,8 @@ pub fn answer(
         return (Verdict::Length, 0);
     };
     let mut message = Datagram { buffer, octets };
-    let verdict = dns_common::respond(&mut message, &SnapshotTable { snapshot, policy });
+    let result = dns_common::respond(&mut message, &SnapshotTable { snapshot, policy });
+    let verdict = result.map_or_else(|verdict| verdict, |response| response.verdict);
     (verdict, message.octets as usize)
 }
 
@@ -79,6 +80,12 @@ impl Message for Datagram<'_> {
         }
         self.octets = octets;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, octets: u32) -> Option<()> {
+        self.octets = octets;
+        Some(())
     }
 
     #[inline(always)]

@@ -90,10 +90,18 @@ fn text(status: &Status) -> String {
         None => line(
             "xdp",
             format!(
-                "{}, {} of {} names, answered {}, passed {}",
-                xdp.mode, xdp.names, xdp.capacity, xdp.answered, xdp.passed
+                "{}, {} of {} names, answered {}, passed {}, dropped {}",
+                xdp.mode, xdp.names, xdp.capacity, xdp.answered, xdp.passed, xdp.dropped
             ),
         ),
+    }
+    let responses = xdp.responses.iter().flat_map(|(rtype, by_code)| {
+        let counts = by_code.iter();
+        counts.map(move |(code, count)| format!("{rtype} {code} {count}"))
+    });
+    let responses: Vec<String> = responses.collect();
+    if !responses.is_empty() {
+        line("", format!("responses: {}", responses.join(", ")));
     }
     for (interface, how) in &xdp.interfaces {
         let detail = xdp.details.get(interface).filter(|one| !one.is_empty());

@@ -430,12 +430,5 @@ fn warnings(reading: &mut Reading) {
             ));
         }
     }
-    let server = &config.server;
-    let guards = !server.allow_clients.is_empty() || server.rate_limit.responses_per_second != 0;
-    if guards && !config.xdp.interfaces.is_empty() {
-        let warning = "server.allow_clients and server.rate_limit hold in user space only: \
-                       with either of them the kernel does not answer";
-        warnings.push(warning.to_owned());
-    }
     reading.warnings.extend(warnings);
 }

@@ -91,12 +91,6 @@ pub(super) fn udp_workers(config: &Config) -> usize {
     }
 }
 
-/// Whether user space asks of clients what the kernel does not: it must not answer then.
-pub(super) fn is_beyond_the_kernel(config: &Config) -> bool {
-    let server = &config.server;
-    !server.allow_clients.is_empty() || server.rate_limit.responses_per_second != 0
-}
-
 /// The sockets of the DNS server. The IPv4 wildcard stands for all addresses of both families.
 pub(super) fn sockets(listener: IpAddr, port: u16) -> Vec<SocketAddr> {
     let mut sockets = vec![SocketAddr::new(listener, port)];

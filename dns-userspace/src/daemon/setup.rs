@@ -145,7 +145,6 @@ impl Setup {
             mode: match xdp.mode {
                 // Without DNS the kernel must be as silent as the sockets.
                 _ if !self.config.dns_on => Mode::Off,
-                _ if listen::is_beyond_the_kernel(&self.config) => Mode::Off,
                 XdpMode::Auto => Mode::Auto,
                 XdpMode::Native => Mode::Native,
                 XdpMode::Generic => Mode::Generic,
@@ -163,6 +162,8 @@ impl Setup {
             max_udp_octets: policy.max_udp_octets,
             sets_truncate_bit: policy.sets_truncate_bit,
             raised_options: policy.raised_options(),
+            allowed: self.config.server.allow_clients.clone(),
+            limit: self.config.server.rate_limit.limit(),
         })
     }
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use dns_common::Verdict;
+use dns_common::{Response, Verdict};
 use prometheus_client::metrics::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::{duration_histogram, lock};
 use crate::answers::Transport;
-use crate::dataplane::DataPlane;
+use crate::dataplane::{DataPlane, Tally};
 use crate::forwarder;
 use crate::mesos::{Defects, follow};
 use crate::server::{EncryptedProtocol, Server, Totals};
 use crate::transfer::{Health, Versions};
-use crate::zones::{Name, Snapshot};
+use crate::zones::{Name, Rtype, Snapshot};
 
 use super::dcos::Cluster;
 
@@ -143,12 +143,18 @@ pub struct Xdp {
     pub answered: u64,
     /// Packets passed up to user space.
     pub passed: u64,
+    /// Packets of which nothing comes: those of prefixes that have had their share.
+    #[serde(default)]
+    pub dropped: u64,
     /// Packets by verdict of the XDP program; of the TC program where that is alone.
     pub verdicts: BTreeMap<String, u64>,
-    /// Packets among those that the XDP program passed which the TC program behind it answered, by
-    /// its verdict.
+    /// Packets among those that the XDP program passed which the TC program behind it answered or
+    /// dropped, by its verdict.
     #[serde(default)]
     pub second_verdicts: BTreeMap<String, u64>,
+    /// Responses of both by type and code.
+    #[serde(default)]
+    pub responses: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// What the daemon counted, for monitoring.
@@ -254,22 +260,19 @@ impl Xdp {
             .find(|mode| has(*mode))
             .unwrap_or(Mode::Off);
         let pinning = dataplane.pinning();
-        let counters = dataplane.counters();
-        // What the second program has answered stands among what the first one has passed.
-        let second = dataplane.second_counters();
-        let by_second: u64 = second.iter().map(|(_, count)| count).sum();
-        let named = |counters: &[(Verdict, u64)]| {
-            let named = counters.iter();
+        let tally = dataplane.tally();
+        // What the second program has taken stands among what the first one has passed.
+        let second = dataplane.second_tally();
+        let is_taken = |one: Verdict| one.is_response() || one.is_lost();
+        let both = |is_counted: fn(Verdict) -> bool| tally.sum(is_counted) + second.sum(is_counted);
+        let named = |verdicts: Vec<(Verdict, u64)>| {
+            let named = verdicts.into_iter();
             named
-                .map(|(verdict, count)| (verdict.name().to_owned(), *count))
+                .map(|(verdict, count)| (verdict.name().to_owned(), count))
                 .collect()
         };
-        let sum = |of_responses: bool| -> u64 {
-            let of_kind = counters
-                .iter()
-                .filter(|(one, _)| one.is_response() == of_responses);
-            of_kind.map(|(_, count)| count).sum()
-        };
+        let mut second_verdicts = second.verdicts();
+        second_verdicts.retain(|(verdict, _)| is_taken(*verdict));
         let occupancy = dataplane.occupancy();
         Self {
             mode: mode.name().to_owned(),
@@ -294,12 +297,43 @@ impl Xdp {
             capacity: occupancy.capacity as u64,
             left_out: occupancy.left_out as u64,
             updates: occupancy.updates,
-            answered: sum(true) + by_second,
-            passed: sum(false).saturating_sub(by_second),
-            verdicts: named(&counters),
-            second_verdicts: named(&second),
+            answered: both(Verdict::is_response),
+            passed: tally
+                .sum(|one| !is_taken(one))
+                .saturating_sub(second.sum(is_taken)),
+            dropped: both(Verdict::is_lost),
+            verdicts: named(tally.verdicts()),
+            second_verdicts: named(second_verdicts),
+            responses: by_type_and_code(&[tally, second]),
         }
     }
+}
+
+/// Responses of the kernel; types that few ask for are `other`.
+fn by_type_and_code(tallies: &[Tally]) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut responses = BTreeMap::<String, BTreeMap<String, u64>>::new();
+    for (Response { verdict, rtype }, count) in tallies.iter().flat_map(Tally::responses) {
+        let rtype = match Rtype(rtype) {
+            Rtype::A
+            | Rtype::AAAA
+            | Rtype::SRV
+            | Rtype::PTR
+            | Rtype::CNAME
+            | Rtype::NS
+            | Rtype::SOA
+            | Rtype::TXT
+            | Rtype::DNAME => Rtype(rtype).to_string(),
+            _ => "other".to_owned(),
+        };
+        let code = match verdict {
+            Verdict::NxDomain => "NXDOMAIN",
+            Verdict::BadVersion => "BADVERS",
+            _ => "NOERROR",
+        };
+        let by_code = responses.entry(rtype).or_default();
+        *by_code.entry(code.to_owned()).or_default() += count;
+    }
+    responses
 }
 
 /// The server's counters, by transport.

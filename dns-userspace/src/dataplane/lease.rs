@@ -145,7 +145,7 @@ impl Clock {
 }
 
 /// The length of a tick: the resolution of the clock that the kernel moves forward at each.
-fn tick() -> io::Result<Duration> {
+pub(super) fn tick() -> io::Result<Duration> {
     let mut resolution = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

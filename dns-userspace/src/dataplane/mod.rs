@@ -17,6 +17,7 @@ use crate::zones::{Encoder, Snapshot};
 mod arena;
 mod attach;
 mod bpf;
+mod clients;
 mod detach;
 mod device;
 mod hook;
@@ -31,6 +32,7 @@ mod running;
 mod sample;
 mod slots;
 mod sys;
+mod tally;
 mod trace;
 
 pub use attach::{Attachment, Mode};
@@ -41,6 +43,7 @@ pub use program::{Settings, Xdp, object};
 pub use publish::Occupancy;
 pub use running::{Life, Pinning, Running};
 pub use sample::keep_sampling;
+pub use tally::Tally;
 
 /// The kernel's side of the daemon.
 pub enum DataPlane {
@@ -188,22 +191,27 @@ impl DataPlane {
         }
     }
 
-    /// Packets by verdict, over all CPUs, since the program was loaded.
+    /// What the kernel has counted, over all CPUs, since the maps were made.
     #[must_use]
-    pub fn counters(&self) -> Vec<(Verdict, u64)> {
+    pub fn tally(&self) -> Tally {
         match self {
-            Self::Xdp(running) => running.xdp().counters(),
-            Self::Off(_) => Vec::new(),
+            Self::Xdp(running) => running.xdp().tally(),
+            Self::Off(_) => Tally::default(),
         }
     }
 
-    /// Those among them that the TC program answered after the XDP program had passed them, by its
-    /// verdict.
+    /// Packets by verdict.
     #[must_use]
-    pub fn second_counters(&self) -> Vec<(Verdict, u64)> {
+    pub fn counters(&self) -> Vec<(Verdict, u64)> {
+        self.tally().verdicts()
+    }
+
+    /// What the TC program has answered or dropped of that after the XDP program had passed it.
+    #[must_use]
+    pub fn second_tally(&self) -> Tally {
         match self {
-            Self::Xdp(running) => running.xdp().second_counters(),
-            Self::Off(_) => Vec::new(),
+            Self::Xdp(running) => running.xdp().second_tally(),
+            Self::Off(_) => Tally::default(),
         }
     }
 

@@ -9,22 +9,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap as BpfHashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp as XdpProgram};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dns_common::policy::{
     INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, flags,
 };
-use dns_common::{Interface, Policy, Verdict};
+use dns_common::tally::COUNTERS;
+use dns_common::{Interface, Policy, RateLimit};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::Mode;
-use super::lease::Clock;
+use super::clients::Allowed;
+use super::lease::{Clock, tick};
 use super::mapping::Mapping;
 use super::pins::{self, Set};
 use super::publish::{Occupancy, Publisher};
-use super::trace;
+use super::tally::Tally;
+use super::{Mode, trace};
+use crate::transfer::Prefix;
 use crate::zones::{Encoder, Snapshot};
 
 /// Name of the program in the object.
@@ -60,6 +63,10 @@ pub struct Settings {
     pub sets_truncate_bit: bool,
     /// EDNS options that user space answers: see [`Policy::raised_options`].
     pub raised_options: u32,
+    /// Clients that are answered; none means all.
+    pub allowed: Vec<Prefix>,
+    /// How often each prefix is answered.
+    pub limit: RateLimit,
 }
 
 /// The XDP program as an ELF object; `None` in a build without it.
@@ -88,6 +95,9 @@ pub struct Xdp {
     /// Why the kernel did not accept the TC program.
     tc_problem: Option<String>,
     publisher: Publisher,
+    allowed: Allowed,
+    /// Microseconds of a tick of the kernel's clock.
+    tick: u32,
     policy: Arc<Mapping>,
     /// One of how many packets is handed over.
     sample_every: u32,
@@ -229,10 +239,17 @@ impl Xdp {
         if is_adopted {
             publisher.adopt(&inherited).context("reading the maps")?;
         }
+        let Some(Map::LpmTrie(allowed)) = ebpf.take_map("ALLOWED") else {
+            bail!("the object has no LPM trie ALLOWED");
+        };
+        let allowed = LpmTrie::try_from(Map::LpmTrie(allowed))?;
+        let allowed = Allowed::new(allowed).context("reading the BPF map ALLOWED")?;
         let mut xdp = Self {
             ebpf,
             tc_problem,
             publisher,
+            allowed,
+            tick: u32::try_from(tick()?.as_micros())?,
             policy: Arc::new(policy),
             sample_every: 0,
             interfaces: HashMap::new(),
@@ -245,10 +262,25 @@ impl Xdp {
     /// Tells the program whom to answer and how, all but the seed, which it has for life, and the
     /// lease.
     pub(super) fn set_policy(&mut self, settings: &Settings) {
+        // Between the two the list holds and some of it may be missing: then user space answers.
+        self.store_policy(settings, 0);
+        if let Err(error) = self.allowed.set(&settings.allowed)
+            && !settings.allowed.is_empty()
+        {
+            warn!(%error, "server.allow_clients cannot be told to the kernel: it answers nobody");
+            self.store_policy(settings, flags::CLOSED);
+        }
+    }
+
+    fn store_policy(&self, settings: &Settings, more_flags: u32) {
         let policy = Policy {
             seed: self.publisher.seed(),
             sample_every: self.sample_every,
-            ..policy(settings)
+            ..policy(settings, self.tick)
+        };
+        let policy = Policy {
+            flags: policy.flags | more_flags,
+            ..policy
         };
         // SAFETY: `Policy` is `repr(C)`, without padding, and made of whole words.
         let words: [u64; POLICY_WORDS] = unsafe { std::mem::transmute(policy) };
@@ -352,36 +384,25 @@ impl Xdp {
         self.publisher.encoder()
     }
 
-    /// Packets by verdict, over all CPUs.
+    /// What the program has counted, over all CPUs.
     #[must_use]
-    pub fn counters(&self) -> Vec<(Verdict, u64)> {
-        self.counters_in("COUNTERS")
+    pub fn tally(&self) -> Tally {
+        self.tally_in("COUNTERS")
     }
 
-    /// Those among them that the TC program then answered, by its verdict.
+    /// What the TC program has answered or dropped of that after the XDP program had passed it.
     #[must_use]
-    pub fn second_counters(&self) -> Vec<(Verdict, u64)> {
-        let mut counters = self.counters_in("SECOND_COUNTERS");
-        counters.retain(|(verdict, _)| verdict.is_response());
-        counters
+    pub fn second_tally(&self) -> Tally {
+        self.tally_in("SECOND_COUNTERS")
     }
 
-    fn counters_in(&self, map: &str) -> Vec<(Verdict, u64)> {
+    fn tally_in(&self, map: &str) -> Tally {
         let Some(map) = self.ebpf.map(map) else {
-            return Vec::new();
+            return Tally::default();
         };
-        let Ok(counters) = PerCpuArray::<_, u64>::try_from(map) else {
-            return Vec::new();
-        };
-        let sum = |verdict: Verdict| -> u64 {
-            counters
-                .get(&(verdict as u32), 0)
-                .map_or(0, |values| values.iter().sum())
-        };
-        Verdict::ALL
-            .iter()
-            .map(|&verdict| (verdict, sum(verdict)))
-            .collect()
+        let counters = PerCpuArray::<_, [u64; COUNTERS]>::try_from(map);
+        let counters = counters.and_then(|counters| counters.get(&0, 0));
+        counters.map_or_else(|_| Tally::default(), |cpus| Tally::of(&cpus))
     }
 
     pub(super) fn occupancy(&self) -> Occupancy {
@@ -449,17 +470,22 @@ fn brief(error: &ProgramError) -> String {
         .join(" | ")
 }
 
-fn policy(settings: &Settings) -> Policy {
+fn policy(settings: &Settings, tick: u32) -> Policy {
     let mut policy = Policy {
         seed: settings.seed,
         max_udp: u32::from(settings.max_udp_octets),
         port: u32::from(settings.port),
         raised_options: settings.raised_options,
-        flags: if settings.sets_truncate_bit {
-            flags::TRUNCATE
-        } else {
-            0
-        },
+        flags: [
+            (settings.sets_truncate_bit, flags::TRUNCATE),
+            (!settings.allowed.is_empty(), flags::RESTRICTED),
+            (settings.limit.interval != 0, flags::LIMITED),
+        ]
+        .into_iter()
+        .filter_map(|(is_set, flag)| is_set.then_some(flag))
+        .sum(),
+        tick,
+        limit: settings.limit,
         ..Policy::silent()
     };
     let mut left_out = 0;

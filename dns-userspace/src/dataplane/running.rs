@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use dns_common::policy::LEASE_WORD;
 use tracing::{info, warn};
 
 use super::attach::{Attachment, Port, Wanted};
@@ -118,13 +119,18 @@ impl Running {
         };
         lease.set_clock(xdp.clock()?);
         lease.set_length(life.lease_seconds);
-        if let Some(current) = current.filter(|_| !is_adopted)
-            && let Err(error) = renew_for(current, lease)
-        {
-            warn!(
-                error = format!("{error:#}"),
-                "the lease of an earlier daemon is not renewed"
-            );
+        if let Some(current) = current.filter(|_| !is_adopted) {
+            // Whom the earlier program answers is not known here.
+            let result = match settings.allowed.is_empty() {
+                true => renew_for(current, lease),
+                false => silence(current),
+            };
+            if let Err(error) = result {
+                warn!(
+                    error = format!("{error:#}"),
+                    "the lease of an earlier daemon is not changed"
+                );
+            }
         }
         // What has run out is old, and waits until it is brought up to date.
         if !is_adopted || lease.is_running(xdp.policy())? {
@@ -284,6 +290,8 @@ impl Running {
         self.lease.set_length(life.lease_seconds);
         self.lease.renew()?;
         let is_renewed = is_elsewhere || settings.max_names != before;
+        // Those that will be replaced too answer until then.
+        self.xdp.set_policy(settings);
         let renewed = match is_renewed {
             true => self.renew_maps(is_elsewhere),
             false => Ok(()),
@@ -291,7 +299,6 @@ impl Running {
         if renewed.is_err() {
             self.settings.max_names = before;
         }
-        self.xdp.set_policy(settings);
         let wanted = self.wanted();
         self.ports.retain_mut(|port| {
             let stays = settings.interfaces.contains(&port.name) && wanted.allows(port.mode());
@@ -472,13 +479,22 @@ fn load(object: &[u8], settings: &Settings, pins: Option<&Pins>) -> Result<(Xdp,
     }
 }
 
+/// The policy of another set of maps, to its lease.
+fn policy_of(set: &Set) -> Result<Mapping> {
+    let map = set.policy()?;
+    let policy = std::os::fd::AsFd::as_fd(map.fd());
+    Ok(Mapping::new(policy, LEASE_WORD + 1)?)
+}
+
+/// Has the program of another set of maps pass everything up.
+fn silence(set: &Set) -> Result<()> {
+    policy_of(set)?.store(LEASE_WORD, 0);
+    Ok(())
+}
+
 /// Renews the lease of another set of maps too, unless it has run out.
 fn renew_for(set: &Set, lease: &Lease) -> Result<()> {
-    let map = set.policy()?;
-    let policy = Arc::new(Mapping::new(
-        std::os::fd::AsFd::as_fd(map.fd()),
-        dns_common::policy::LEASE_WORD + 1,
-    )?);
+    let policy = Arc::new(policy_of(set)?);
     if lease.is_running(&policy)? {
         lease.hold(&policy)?;
     }

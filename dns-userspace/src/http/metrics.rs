@@ -131,7 +131,13 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
         let programs = [&xdp.verdicts, &xdp.second_verdicts].into_iter();
         programs.filter_map(|one| one.get(of.name())).sum()
     };
-    let good = [Verdict::Answered, Verdict::NoData, Verdict::Truncated].map(verdict);
+    let good = [
+        Verdict::Answered,
+        Verdict::NoData,
+        Verdict::Truncated,
+        Verdict::Slipped,
+    ]
+    .map(verdict);
     let of_kernel = [
         (rcode(0), good.iter().sum()),
         (rcode(3), verdict(Verdict::NxDomain)),
@@ -191,7 +197,13 @@ fn dns(page: &mut Page<'_>, measures: &Measures) {
             |totals| totals.turned_away,
         ),
     ] {
-        page.counter(name, help, by_path(value));
+        let of_kernel = match name {
+            "dns_limited" => Some(Verdict::Limited),
+            "dns_slipped" => Some(Verdict::Slipped),
+            _ => None,
+        };
+        let of_kernel = of_kernel.map(|one| (vec![("path", "xdp".to_owned())], verdict(one)));
+        page.counter(name, help, by_path(value).chain(of_kernel));
     }
     page.counter(
         "panics",
@@ -222,8 +234,18 @@ fn kernel(page: &mut Page<'_>, measures: &Measures) {
     );
     page.counter(
         "tc_verdicts",
-        "Packets that the XDP program passed and the TC program behind it answered",
+        "Packets that the XDP program passed and the TC program behind it answered or dropped",
         by_verdict(&xdp.second_verdicts),
+    );
+    page.counter(
+        "xdp_responses",
+        "Responses that the kernel made, by type and code",
+        xdp.responses.iter().flat_map(|(rtype, by_code)| {
+            by_code.iter().map(move |(code, count)| {
+                let labels = vec![("type", rtype.clone()), ("rcode", code.clone())];
+                (labels, *count)
+            })
+        }),
     );
     let modes = ["native", "generic", "tc", "off"];
     page.gauge(
@@ -416,6 +438,10 @@ mod tests {
                 .verdicts
                 .insert(verdict.name().to_owned(), 3);
         }
+        measures.status.xdp.responses = BTreeMap::from([(
+            "AAAA".to_owned(),
+            BTreeMap::from([("NXDOMAIN".to_owned(), 4)]),
+        )]);
         measures.status.zones.push(crate::daemon::ZoneStatus {
             apex: "mesos.".to_owned(),
             serial: 5,
@@ -494,6 +520,7 @@ mod tests {
             "reason",
             "result",
             "to",
+            "type",
             "verdict",
             "version",
             "zone",
@@ -508,7 +535,7 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("dns_responses_total{rcode=\"NOERROR\",path=\"xdp\"} 9\n"),
+            page.contains("dns_responses_total{rcode=\"NOERROR\",path=\"xdp\"} 12\n"),
             "{page}"
         );
     }

@@ -25,6 +25,18 @@ fn bits_of(address: IpAddr) -> (u128, u8) {
 }
 
 impl Prefix {
+    /// The first of its addresses.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits of it count.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Whether an address begins so.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
