@@ -19,7 +19,7 @@ pub const SERVER: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 /// Two namespaces and a veth pair, whose client end lets XDP_TX of the server's end arrive.
 #[derive(Debug)]
 pub struct Cable {
-    _pass: Attached,
+    pass: Option<Attached>,
     /// Where the client runs.
     pub client: Netns,
     /// Where the server runs, behind [`INTERFACE`].
@@ -37,10 +37,15 @@ impl Cable {
         let server = Netns::new("server")?;
         let pass = lay(&client, &server)?;
         Ok(Self {
-            _pass: pass,
+            pass: Some(pass),
             client,
             server,
         })
+    }
+
+    /// Takes the client's XDP program away, for a client that attaches one of its own.
+    pub fn make_room_for_a_program(&mut self) {
+        self.pass = None;
     }
 
     /// Lays another cable in the place of one that was taken away. Ends with what this gives.
