@@ -6,13 +6,14 @@
 //! another address or port never arrives.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ask::Ask;
@@ -180,7 +181,8 @@ impl Exchange<'_> {
         packets: &mut u32,
     ) -> Result<Datagram, Failure> {
         let socket = udp_socket(self.upstream.address)?;
-        if is_ourselves(socket.local_addr()?.ip(), self.upstream.address, self.own) {
+        let local = || Ok(socket.local_addr()?.ip());
+        if is_ourselves(local, self.upstream.address, self.own)? {
             return Err(Failure::Loop);
         }
         let id = rand::random();
@@ -190,11 +192,16 @@ impl Exchange<'_> {
         let mut pause = self.upstream.resend_after();
         let mut resend = start + pause;
         *packets = 1;
-        socket.send(&message).await?;
+        send(&socket, &message)?;
+        // After that, and to read only: tokio would first wait to be told that there is room.
+        // SAFETY: the socket owns one descriptor for as long as it lives, and lives in here.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        let socket = socket.map_err(io::Error::from)?;
         let mut buffer = vec![0; BUFFER_OCTETS];
         let mut mismatches = 0;
         loop {
-            let received = timeout_at(resend.min(deadline), socket.recv(&mut buffer)).await;
+            let receiving = socket.async_io(Interest::READABLE, |one| one.recv(&mut buffer));
+            let received = timeout_at(resend.min(deadline), receiving).await;
             let Ok(received) = received else {
                 if resend >= deadline {
                     return Err(io::Error::from(io::ErrorKind::TimedOut).into());
@@ -203,7 +210,7 @@ impl Exchange<'_> {
                 resend += pause;
                 *packets += 1;
                 add(&self.upstream.counts.resent);
-                socket.send(&message).await?;
+                send(socket.get_ref(), &message)?;
                 continue;
             };
             let octets = buffer.get(..received?).unwrap_or_default();
@@ -247,7 +254,8 @@ impl Exchange<'_> {
         }
         let fresh = async {
             let stream = TcpStream::connect(self.upstream.address).await?;
-            if is_ourselves(stream.local_addr()?.ip(), self.upstream.address, self.own) {
+            let local = || Ok(stream.local_addr()?.ip());
+            if is_ourselves(local, self.upstream.address, self.own)? {
                 return Err(Failure::Loop);
             }
             self.on_stream(stream, id, question, &message).await
@@ -308,33 +316,38 @@ fn put_idle(upstream: &Arc<Upstream>, stream: TcpStream) {
 
 /// Whether what goes to `upstream` from `local` arrives at a socket of ours: the host sends from
 /// the very address it sends to, or on loopback, and we listen there. Addresses come and go, so it
-/// is looked at with each question.
-fn is_ourselves(local: IpAddr, upstream: SocketAddr, own: &[SocketAddr]) -> bool {
-    let stays_here = local == upstream.ip() || upstream.ip().is_loopback();
-    stays_here
-        && own.iter().any(|own| {
-            let is_wildcard = own.ip().is_unspecified() && own.is_ipv4() == upstream.is_ipv4();
-            own.port() == upstream.port() && (is_wildcard || own.ip() == upstream.ip())
-        })
+/// is looked at with each question, where we listen at such a place at all.
+fn is_ourselves(
+    local: impl FnOnce() -> io::Result<IpAddr>,
+    upstream: SocketAddr,
+    own: &[SocketAddr],
+) -> io::Result<bool> {
+    let listens = own.iter().any(|own| {
+        let is_wildcard = own.ip().is_unspecified() && own.is_ipv4() == upstream.is_ipv4();
+        own.port() == upstream.port() && (is_wildcard || own.ip() == upstream.ip())
+    });
+    Ok(listens && (upstream.ip().is_loopback() || local()? == upstream.ip()))
 }
 
-/// A socket of its own towards an upstream. Its datagrams are never held to a path MTU that
-/// somebody claims by ICMP.
-fn udp_socket(upstream: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = if upstream.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
+/// A socket of its own towards an upstream, whose port the kernel chooses as it connects. Its
+/// datagrams are never held to a path MTU that somebody claims by ICMP.
+fn udp_socket(upstream: SocketAddr) -> io::Result<StdSocket> {
     let socket = Socket::new(
         Domain::for_address(upstream),
         Type::DGRAM.nonblocking(),
         Some(Protocol::UDP),
     )?;
     ignore_path_mtu(&socket, upstream.is_ipv4())?;
-    socket.bind(&any.into())?;
     socket.connect(&upstream.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
+}
+
+/// Sends a datagram. One for which the kernel has no room is lost as others are, and sent again.
+fn send(socket: &StdSocket, message: &[u8]) -> io::Result<()> {
+    match socket.send(message) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        sent => sent.map(drop),
+    }
 }
 
 fn ignore_path_mtu(socket: &Socket, is_ipv4: bool) -> io::Result<()> {
@@ -441,7 +454,8 @@ mod tests {
             .map(|one| one.parse().unwrap())
             .collect();
         let is_ours = |local: &str, upstream: &str| {
-            is_ourselves(local.parse().unwrap(), upstream.parse().unwrap(), &own)
+            let local = || Ok(local.parse().unwrap());
+            is_ourselves(local, upstream.parse().unwrap(), &own).unwrap()
         };
         assert!(is_ours("192.0.2.1", "192.0.2.1:53"));
         assert!(is_ours("127.0.0.1", "127.0.0.2:53"));
@@ -454,8 +468,8 @@ mod tests {
         assert!(!is_ours("::1", "[::1]:53"), "we listen elsewhere");
     }
 
-    #[tokio::test]
-    async fn path_mtu_is_left_to_the_interface() {
+    #[test]
+    fn path_mtu_is_left_to_the_interface() {
         use std::os::fd::AsRawFd;
         for (upstream, level, option) in [
             ("127.0.0.1:9", libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
