@@ -124,6 +124,17 @@ impl Frame {
         frame
     }
 
+    /// The source port of a UDP datagram in a frame, if it is one without tags.
+    pub fn source_port(octets: &[u8]) -> Option<u16> {
+        let udp = match octets.get(12..14)? {
+            [0x08, 0x00] if octets.get(23) == Some(&17) => 34,
+            [0x86, 0xdd] if octets.get(20) == Some(&17) => 54,
+            _ => return None,
+        };
+        let port = octets.get(udp..udp + 2)?;
+        Some(u16::from_be_bytes([port[0], port[1]]))
+    }
+
     /// Reads what [`Self::octets`] writes.
     ///
     /// # Errors

@@ -36,7 +36,11 @@ impl Wire {
         ensure!(socket >= 0, "AF_PACKET: {}", io::Error::last_os_error());
         // SAFETY: the kernel has just given this descriptor to us alone.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        for option in [libc::PACKET_QDISC_BYPASS, libc::PACKET_IGNORE_OUTGOING] {
+        for option in [
+            libc::PACKET_QDISC_BYPASS,
+            libc::PACKET_IGNORE_OUTGOING,
+            libc::PACKET_AUXDATA,
+        ] {
             let one: libc::c_int = 1;
             // SAFETY: the value is an int that lives through the call.
             let status = unsafe {
@@ -117,7 +121,7 @@ impl Wire {
         Ok(sent)
     }
 
-    /// The next frame that comes in and is wanted.
+    /// The next frame that comes in and is wanted, with the VLAN tag that the stack has taken out.
     ///
     /// # Errors
     /// None comes in time.
@@ -134,22 +138,52 @@ impl Wire {
             // SAFETY: one pollfd, which lives through the call.
             let ready = unsafe { libc::poll(&raw mut poll, 1, left.as_millis() as i32) };
             ensure!(ready > 0, "no such frame within {limit:?}");
-            // SAFETY: the buffer is as long as is said, and lives through the call.
-            let size = unsafe {
-                libc::recv(
-                    self.socket.as_raw_fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    0,
-                )
-            };
-            let Ok(size) = usize::try_from(size) else {
-                return Err(io::Error::last_os_error()).context("recv");
-            };
-            if wanted(&buffer[..size]) {
-                buffer.truncate(size);
-                return Ok(buffer);
+            let (size, tag) = self.take(&mut buffer)?;
+            let mut frame = buffer[..size].to_vec();
+            if let Some((protocol, tag)) = tag {
+                let tag = [protocol.to_be_bytes(), tag.to_be_bytes()].concat();
+                frame.splice(12..12, tag);
+            }
+            if wanted(&frame) {
+                return Ok(frame);
             }
         }
+    }
+
+    /// Octets of a frame that is there, and protocol and content of the tag beside it.
+    fn take(&self, buffer: &mut [u8]) -> Result<(usize, Option<(u16, u16)>)> {
+        // Aligned as control messages must be.
+        let mut control = [0u64; 16];
+        let mut part = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        // SAFETY: all zeros is a valid msghdr.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        // SAFETY: buffers are as long as is said, and live through the call.
+        let size = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
+        let Ok(size) = usize::try_from(size) else {
+            return Err(io::Error::last_os_error()).context("recvmsg");
+        };
+        // SAFETY: the kernel has filled the header; what follows it is as long as it says.
+        let beside = unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            let is_it = |header: *mut libc::cmsghdr| {
+                (*header).cmsg_level == libc::SOL_PACKET
+                    && (*header).cmsg_type == libc::PACKET_AUXDATA
+            };
+            (!header.is_null() && is_it(header)).then(|| {
+                let data = libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>();
+                data.read_unaligned()
+            })
+        };
+        let tag = beside
+            .filter(|beside| beside.tp_status & libc::TP_STATUS_VLAN_VALID != 0)
+            .map(|beside| (beside.tp_vlan_tpid, beside.tp_vlan_tci));
+        Ok((size, tag))
     }
 }

@@ -58,6 +58,7 @@ pub(crate) const FOR_TEST: &[Program] = &[
         "bind9-utils",
         "tests with signed zones are skipped",
     ),
+    program("ethtool", "ethtool", "checksum offloads are not tried"),
     program("ip", "iproute2", "end-to-end tests are skipped"),
     program(
         "java",
