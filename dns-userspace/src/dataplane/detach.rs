@@ -36,6 +36,7 @@ pub fn detach_all() -> Result<usize> {
 pub fn detach_from(pin_path: &Path, interfaces: &[String]) -> Result<usize> {
     let mut detached = HashSet::new();
     for held in pins::links_below(pin_path) {
+        hook::remove_filter(&held.interface);
         // One that was detached before is a pin and nothing more.
         if held.link.is_some() && bpf::detach_pinned(&held.path).is_ok() {
             detached.insert(held.interface);

@@ -501,8 +501,9 @@ fn renew_for(set: &Set, lease: &Lease) -> Result<()> {
     Ok(())
 }
 
-/// Takes a link of another daemon off its interface.
+/// Takes a link of another daemon off its interface, and what may be behind it without a link.
 fn drop_link(held: &Held) {
+    hook::remove_filter(&held.interface);
     if held.link.is_some()
         && let Err(error) = bpf::detach_pinned(&held.path)
     {
