@@ -74,7 +74,7 @@ pub trait Message: Sized {
     /// Takes a response to the question that ends there from the share of the client's prefix. What
     /// slips is then the response of [`slip`].
     #[inline(always)]
-    fn ration(&mut self, _end: u32, _edns: Edns) -> Allowance {
+    fn ration(&mut self, _end: u32, _edns: Edns, _question_sum: u64) -> Allowance {
         Allowance::Answer
     }
     /// Completes what surrounds the message: lengths, addresses, checksums.
@@ -169,7 +169,7 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Respo
     let rtype = question::rtype(message, question.end).ok_or(Verdict::Broken)?;
     // Nothing that goes up has taken from the share.
     if table.limits() {
-        match message.ration(question.end, question.edns) {
+        match message.ration(question.end, question.edns, question.question_sum) {
             Allowance::Answer => {}
             Allowance::Slip => {
                 let verdict = Verdict::Slipped;
@@ -527,21 +527,20 @@ fn write<M: Message, B: Blob>(
 
 /// Makes a query, for which there is room, its response without records that sends the client to TCP.
 #[inline(always)]
-pub fn slip<M: Message>(message: &mut M, end: u32, edns: Edns) -> Option<()> {
+pub fn slip<M: Message>(message: &mut M, end: u32, edns: Edns, question_sum: u64) -> Option<()> {
     message.shrink(bare_octets(end, edns))?;
     let front = message.load_u32(0)?;
     let id = (front as u16).swap_bytes();
     let query_flags = ((front >> 16) as u16).swap_bytes();
     let flags = u32::from(flags::QR | flags::TC | copied(query_flags));
     let header = write_header(message, id, edns, flags, 0)?;
-    let question = sum_from(message, HEADER_OCTETS, end).ok()?;
     let records = match edns.present() {
         true => write_opt(message, edns, 0, end)?,
         false => 0,
     };
     message.seal(&Sums {
         header,
-        question: fold_sum(question),
+        question: question_sum,
         records: fold_sum(records),
     })
 }

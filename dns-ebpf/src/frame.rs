@@ -325,13 +325,17 @@ impl<C: Context> Message for Frame<C> {
     }
 
     #[inline(always)]
-    fn ration(&mut self, end: u32, edns: Edns) -> Allowance {
+    fn ration(&mut self, end: u32, edns: Edns, question_sum: u64) -> Allowance {
         let place = Place {
             ip_at: self.ip_at,
             ipv6: self.ipv6,
             udp_at: self.udp_at,
         };
-        self.packet.ration(place, end, edns)
+        let allowance = self.packet.allowance(place);
+        if allowance == Allowance::Slip && !self.packet.slip(place, end, edns, question_sum) {
+            return Allowance::Drop;
+        }
+        allowance
     }
 
     #[inline(always)]
@@ -452,23 +456,27 @@ impl Place {
     }
 }
 
-/// [`Message::ration`] for a frame whose headers are at `place`. Nothing fails but a bound that was
-/// checked before.
+/// Takes a response from the share of the prefix that the source of a frame is in, whose headers are
+/// at `place`.
 #[inline(always)]
-pub(crate) fn ration<C: Context>(
+pub(crate) fn allowance<C: Context>(packet: Packet<C>, place: Place) -> Option<Allowance> {
+    let policy = Answers::open().ok()?.policy();
+    let source = Source::read(packet, place.ip_at, place.ipv6)?;
+    clients::allowance(policy, source)
+}
+
+/// [`respond::slip`] for such a frame. Nothing fails but a bound that was checked before.
+#[inline(always)]
+pub(crate) fn slip<C: Context>(
     packet: Packet<C>,
     place: Place,
     end: u32,
     edns: Edns,
-) -> Option<Allowance> {
+    question_sum: u64,
+) -> Option<()> {
     let policy = Answers::open().ok()?.policy();
-    let source = Source::read(packet, place.ip_at, place.ipv6)?;
-    let allowance = clients::allowance(policy, source)?;
-    if allowance == Allowance::Slip {
-        let mut frame = Frame::again(packet, Blur::new(policy), place)?;
-        respond::slip(&mut frame, end, edns)?;
-    }
-    Some(allowance)
+    let mut frame = Frame::again(packet, Blur::new(policy), place)?;
+    respond::slip(&mut frame, end, edns, question_sum)
 }
 
 /// Moves `octets` octets from `distance` to the start of the frame.

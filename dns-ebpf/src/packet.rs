@@ -62,8 +62,11 @@ pub(crate) trait Context: Copy {
     /// [`crate::clients::is_allowed`], as a function of its own.
     fn is_allowed(packet: Packet<Self>, ip_at: u32, ipv6: u32) -> u32;
 
-    /// [`crate::frame::ration`], as a function of its own.
-    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32;
+    /// [`crate::frame::allowance`], as a function of its own.
+    fn allowance(packet: Packet<Self>, place: u64) -> u32;
+
+    /// [`crate::frame::slip`], as a function of its own.
+    fn slip(packet: Packet<Self>, place: u64, end: u32, edns: u32, question_sum: u64) -> u32;
 
     /// Copies the first `octets` octets of the frame.
     ///
@@ -214,14 +217,20 @@ impl<C: Context> Packet<C> {
         C::is_allowed(self, ip_at, u32::from(ipv6)) != 0
     }
 
-    /// [`crate::frame::ration`], as a function of its own.
+    /// [`crate::frame::allowance`], as a function of its own.
     #[inline(always)]
-    pub(crate) fn ration(self, place: Place, end: u32, edns: Edns) -> Allowance {
-        match C::ration(self, place.bits(), end, edns.bits()) {
+    pub(crate) fn allowance(self, place: Place) -> Allowance {
+        match C::allowance(self, place.bits()) {
             0 => Allowance::Answer,
             1 => Allowance::Slip,
             _ => Allowance::Drop,
         }
+    }
+
+    /// [`crate::frame::slip`], as a function of its own.
+    #[inline(always)]
+    pub(crate) fn slip(self, place: Place, end: u32, edns: Edns, question_sum: u64) -> bool {
+        C::slip(self, place.bits(), end, edns.bits(), question_sum) != 0
     }
 }
 

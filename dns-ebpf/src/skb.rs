@@ -84,8 +84,13 @@ impl Context for __sk_buff {
     }
 
     #[inline(always)]
-    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32 {
-        xdns_tc_ration(packet.context(), place, end, edns)
+    fn allowance(packet: Packet<Self>, place: u64) -> u32 {
+        xdns_tc_allowance(packet.context(), place)
+    }
+
+    #[inline(always)]
+    fn slip(packet: Packet<Self>, place: u64, end: u32, edns: u32, question_sum: u64) -> u32 {
+        xdns_tc_slip(packet.context(), place, end, edns, question_sum)
     }
 
     #[inline(always)]
@@ -163,8 +168,21 @@ pub extern "C" fn xdns_tc_is_allowed(context: *mut __sk_buff, ip_at: u32, ipv6: 
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn xdns_tc_ration(context: *mut __sk_buff, place: u64, end: u32, edns: u32) -> u32 {
-    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
-    let allowance = frame::ration(Packet::new(context), place, end, edns);
+pub extern "C" fn xdns_tc_allowance(context: *mut __sk_buff, place: u64) -> u32 {
+    let allowance = frame::allowance(Packet::new(context), Place::from_bits(place));
     allowance.unwrap_or(Allowance::Drop) as u32
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_tc_slip(
+    context: *mut __sk_buff,
+    place: u64,
+    end: u32,
+    edns: u32,
+    question_sum: u64,
+) -> u32 {
+    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
+    let slipped = frame::slip(Packet::new(context), place, end, edns, question_sum);
+    u32::from(slipped.is_some())
 }

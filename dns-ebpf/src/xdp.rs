@@ -68,8 +68,13 @@ impl Context for xdp_md {
     }
 
     #[inline(always)]
-    fn ration(packet: Packet<Self>, place: u64, end: u32, edns: u32) -> u32 {
-        xdns_ration(packet.context(), place, end, edns)
+    fn allowance(packet: Packet<Self>, place: u64) -> u32 {
+        xdns_allowance(packet.context(), place)
+    }
+
+    #[inline(always)]
+    fn slip(packet: Packet<Self>, place: u64, end: u32, edns: u32, question_sum: u64) -> u32 {
+        xdns_slip(packet.context(), place, end, edns, question_sum)
     }
 
     #[inline(always)]
@@ -140,8 +145,21 @@ pub extern "C" fn xdns_is_allowed(context: *mut xdp_md, ip_at: u32, ipv6: u32) -
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn xdns_ration(context: *mut xdp_md, place: u64, end: u32, edns: u32) -> u32 {
-    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
-    let allowance = frame::ration(Packet::new(context), place, end, edns);
+pub extern "C" fn xdns_allowance(context: *mut xdp_md, place: u64) -> u32 {
+    let allowance = frame::allowance(Packet::new(context), Place::from_bits(place));
     allowance.unwrap_or(Allowance::Drop) as u32
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn xdns_slip(
+    context: *mut xdp_md,
+    place: u64,
+    end: u32,
+    edns: u32,
+    question_sum: u64,
+) -> u32 {
+    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
+    let slipped = frame::slip(Packet::new(context), place, end, edns, question_sum);
+    u32::from(slipped.is_some())
 }

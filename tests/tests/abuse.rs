@@ -2,6 +2,7 @@
 //! of others. What answers is read from its own account.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]

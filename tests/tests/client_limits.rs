@@ -2,6 +2,7 @@
 //! their queries, octet by octet.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what a test needs and does not get ends it"
 )]

@@ -27,9 +27,10 @@ use crate::{
 /// The kernels, by the start of their version. Debian has none that is older.
 const SERIES: [&str; 2] = ["6.1.", "6.12"];
 /// What runs in a kernel, and which tests of it.
-const TESTS: [(&str, &str); 2] = [
+const TESTS: [(&str, &str); 3] = [
     ("hard_packets", "the_program the_verifier"),
     ("same_answer", "the_kernel"),
+    ("client_limits", "only_clients a_prefix what_slips"),
 ];
 /// Frames of the comparison; an emulated processor is slow.
 const FRAMES: u32 = 10_000;
