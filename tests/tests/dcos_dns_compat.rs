@@ -7,6 +7,7 @@
     reason = "what a test needs and does not get ends it"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -270,4 +271,235 @@ fn every_observation_on_the_wire_is_matched() {
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+/// Tasks that no capture has, each with the names it must have by the rules of sections 2 and 3 of
+/// dcos-net's behaviour: `agentip`, `containerip` and `autoip`.
+#[test]
+fn odd_tasks_have_the_records_that_the_rules_say() {
+    const AGENT: &str = "172.17.0.4";
+    // Of the two hyphens after 62 letters one fits and is stripped, and the next letter takes its place.
+    let long = format!("{}--b{}", "a".repeat(62), "c".repeat(5));
+    let cut = format!("{}b", "a".repeat(62));
+    let ips = |ips: &[&str]| json!({"ip_addresses": ips.iter().map(|ip| json!({"ip_address": ip})).collect::<Vec<_>>()});
+    let mapping = |port: u16, protocol: &str| json!({"container_port": port, "host_port": 31000 + port, "protocol": protocol});
+    let port = |number: u16, scope: &str| {
+        json!({"number": number, "protocol": "tcp",
+        "labels": {"labels": [{"key": "network-scope", "value": scope}]}})
+    };
+    let with_ports = |ports: Value| json!({"discovery": {"ports": {"ports": ports}}});
+    let none = json!({});
+    // What is in the task besides, its networks, and the label and addresses that follow.
+    type Row<'a> = (&'a str, Value, Value, &'a str, &'a [&'a str], &'a [&'a str]);
+    let rows: Vec<Row<'_>> = vec![
+        (
+            "Ünï_cödé日本.X",
+            none.clone(),
+            json!([ips(&["9.0.0.1"])]),
+            "n-cd-x",
+            &["9.0.0.1"],
+            &["9.0.0.1"],
+        ),
+        (
+            "-_.4abc",
+            none.clone(),
+            json!([ips(&["9.0.0.2"])]),
+            "4abc",
+            &["9.0.0.2"],
+            &["9.0.0.2"],
+        ),
+        (
+            &long,
+            none.clone(),
+            json!([ips(&["9.0.0.3"])]),
+            &cut,
+            &["9.0.0.3"],
+            &["9.0.0.3"],
+        ),
+        (
+            "six",
+            none.clone(),
+            json!([ips(&["fd01:b::5"])]),
+            "six",
+            &["fd01:b::5"],
+            &["fd01:b::5"],
+        ),
+        (
+            "two",
+            none.clone(),
+            json!([ips(&["9.0.1.1"]), {}, ips(&["fd01:b::6", "9.0.1.2"])]),
+            "two",
+            &["9.0.1.1", "9.0.1.2", "fd01:b::6"],
+            &["9.0.1.1", "9.0.1.2", "fd01:b::6"],
+        ),
+        ("bare", none.clone(), Value::Null, "bare", &[], &[AGENT]),
+        (
+            "protocol",
+            none.clone(),
+            json!([{"ip_addresses": [{"protocol": "IPv4"}]}]),
+            "protocol",
+            &[],
+            &[AGENT],
+        ),
+        (
+            "bad",
+            none.clone(),
+            json!([ips(&["999.1.1.1", "9.0.0.4", "x"])]),
+            "bad",
+            &["9.0.0.4"],
+            &["9.0.0.4"],
+        ),
+        (
+            "named",
+            json!({"discovery": {"name": "Other.Name"}}),
+            json!([ips(&["9.0.0.5"])]),
+            "other-name",
+            &["9.0.0.5"],
+            &["9.0.0.5"],
+        ),
+        (
+            "docker",
+            json!({"container": {"type": "DOCKER", "docker": {"port_mappings": [mapping(80, "TCP")]}}}),
+            json!([ips(&["172.18.0.2"])]),
+            "docker",
+            &["172.18.0.2"],
+            &[AGENT],
+        ),
+        (
+            "sctp",
+            json!({"container": {"type": "DOCKER", "docker": {"port_mappings": [mapping(80, "sctp")]}}}),
+            json!([ips(&["172.18.0.3"])]),
+            "sctp",
+            &["172.18.0.3"],
+            &["172.18.0.3"],
+        ),
+        (
+            "ucr",
+            json!({"container": {"type": "MESOS", "network_infos": [{"port_mappings": [mapping(81, "udp")]}]}}),
+            json!([ips(&["172.31.0.2"])]),
+            "ucr",
+            &["172.31.0.2"],
+            &[AGENT],
+        ),
+        (
+            "host",
+            with_ports(json!([port(31005, "host")])),
+            json!([ips(&[AGENT])]),
+            "host",
+            &[AGENT],
+            &[AGENT],
+        ),
+        (
+            "scope",
+            with_ports(json!([port(31006, "host")])),
+            json!([ips(&["9.0.0.6"])]),
+            "scope",
+            &["9.0.0.6"],
+            &[AGENT],
+        ),
+        (
+            "inner",
+            with_ports(json!([port(80, "container")])),
+            json!([ips(&["9.0.0.7"])]),
+            "inner",
+            &["9.0.0.7"],
+            &["9.0.0.7"],
+        ),
+        // A scope that is none takes the ports away, and nothing else.
+        (
+            "where",
+            with_ports(json!([port(31007, "moon")])),
+            json!([ips(&["9.0.0.8"])]),
+            "where",
+            &["9.0.0.8"],
+            &["9.0.0.8"],
+        ),
+        (
+            "...",
+            none.clone(),
+            json!([ips(&["9.0.0.9"])]),
+            "",
+            &[],
+            &[],
+        ),
+    ];
+    let id = |value: &str| json!({"value": value});
+    let mut tasks: Vec<Value> = rows.iter().map(|(name, more, networks, ..)| {
+        let mut task = json!({"name": name, "task_id": id(name), "framework_id": id("F"), "agent_id": id("S0"),
+            "state": "TASK_RUNNING", "statuses": [{"timestamp": 1.0, "state": "TASK_RUNNING",
+                "container_status": {"network_infos": networks}}]});
+        task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        task
+    }).collect();
+    // None of these has a name: every other state, an agent and a framework that are not known, no id.
+    for state in [
+        "STAGING",
+        "STARTING",
+        "KILLING",
+        "UNREACHABLE",
+        "UNKNOWN",
+        "FINISHED",
+        "FAILED",
+        "KILLED",
+        "LOST",
+        "ERROR",
+        "DROPPED",
+        "GONE",
+        "GONE_BY_OPERATOR",
+        "NONSENSE",
+    ] {
+        let mut task = tasks[0].clone();
+        task["state"] = format!("TASK_{state}").into();
+        (task["name"], task["task_id"]) = (format!("hidden-{state}").into(), id(state));
+        tasks.push(task);
+    }
+    for (key, value) in [
+        ("agent_id", id("SX")),
+        ("framework_id", id("FX")),
+        ("task_id", Value::Null),
+    ] {
+        let mut task = tasks[0].clone();
+        (task["name"], task["task_id"]) = (format!("hidden-{key}").into(), id(key));
+        task[key] = value;
+        tasks.push(task);
+    }
+    tasks.extend([json!(null), json!(7), json!([]), json!({"task_id": 3})]);
+    let state = json!({"type": "GET_STATE", "get_state": {
+        "get_agents": {"agents": [{"agent_info": {"id": id("S0"), "hostname": AGENT}}]},
+        "get_frameworks": {"frameworks": [{"framework_info": {"id": id("F"), "name": "dev/My.Frame_work"}}]},
+        "get_tasks": {"tasks": tasks}}});
+    let event = Event::from_json(state.to_string().as_bytes()).unwrap();
+    let mut zones = DcosZones::new(&Settings::default(), &[]).unwrap();
+    zones
+        .apply(&TaskModel::default().apply(&event, &|_| None))
+        .unwrap();
+    let own = zones.own_content().unwrap();
+    let dcos = own
+        .iter()
+        .find(|one| one.zone.apex.to_string() == "dcos.thisdcos.directory.")
+        .unwrap();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, rrset) in &dcos.records {
+        assert_eq!(rrset.ttl(), 5, "{name}");
+        let data = rrset.data().iter().map(ToString::to_string);
+        found.entry(name.to_string()).or_default().extend(data);
+    }
+    let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (.., label, container, auto) in rows {
+        for (kind, ips) in [
+            ("agentip", &[AGENT][..]),
+            ("containerip", container),
+            ("autoip", auto),
+        ] {
+            if label.is_empty() || ips.is_empty() {
+                continue;
+            }
+            let name = format!("{label}.devmy-frame-work.{kind}.dcos.thisdcos.directory.");
+            expected
+                .entry(name)
+                .or_default()
+                .extend(ips.iter().map(ToString::to_string));
+        }
+    }
+    assert_eq!(found, expected);
 }
