@@ -19,7 +19,7 @@ use dns_userspace::{
         cookie::{Secret, Secrets},
         identity::Identity,
     },
-    server::{Guard, Terms},
+    server::{Guard, Terms, breakdown::Source},
 };
 use tests::{
     dig::Response,
@@ -277,7 +277,10 @@ fn a_prefix_beyond_its_share_gets_nothing_and_is_counted() {
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     }
-    assert_eq!(served.totals(Transport::Udp).rcodes[0], 10);
+    assert_eq!(
+        served.totals(Transport::Udp).breakdown.codes(Source::Zones)[0],
+        10
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use dns_userspace::{
     answers::{Policy, Rcode, Transport},
-    server::FastPath,
+    server::{FastPath, breakdown::Source},
     zones::Snapshot,
 };
 use proptest::prelude::*;
@@ -126,8 +126,14 @@ fn dig_gets_the_same_over_udp_tcp_and_ipv6() {
     let srv = served.dig().ask("_web._tcp.mesos", "SRV").unwrap();
     assert_eq!(srv.data("SRV"), ["0 1 31000 web.mesos."]);
     assert_eq!(srv.additional.len(), 3);
-    assert_eq!(served.totals(Transport::Tcp).rcodes[0], 1);
-    assert_eq!(served.totals(Transport::Udp).rcodes[0], 5);
+    assert_eq!(
+        served.totals(Transport::Tcp).breakdown.codes(Source::Zones)[0],
+        1
+    );
+    assert_eq!(
+        served.totals(Transport::Udp).breakdown.codes(Source::Zones)[0],
+        5
+    );
 }
 
 #[test]

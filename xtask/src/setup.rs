@@ -73,6 +73,11 @@ pub(crate) const FOR_TEST: &[Program] = &[
     program("knotd", "knot", "tests of zone transfers are skipped"),
     program("named", "bind9", "tests with BIND are skipped"),
     program("nsd", "nsd", "the comparison with NSD is skipped"),
+    program(
+        "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py",
+        "python3-prometheus-client",
+        "the page of metrics is not read by another program",
+    ),
     program("nsenter", "util-linux", "end-to-end tests are skipped"),
     program(
         "nsupdate",

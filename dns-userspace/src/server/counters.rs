@@ -3,39 +3,47 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::breakdown::{Breakdown, CELLS, Source};
 use crate::answers::Rcode;
 
-/// Response codes that are counted one by one: those of the header and the first extended ones, as
-/// far as BADCOOKIE, 23.
-pub const RCODES: usize = 24;
+/// Cells of a breakdown that are looked at together: in a batch most have nothing to tell.
+const CHUNK: usize = 8;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of one worker; on cache lines of their own.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         #[repr(align(128))]
         pub struct Counters {
             $($name: AtomicU64,)*
-            rcodes: [AtomicU64; RCODES],
+            cells: [AtomicU64; CELLS],
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($name: AtomicU64::default(),)*
+                    cells: [const { AtomicU64::new(0) }; CELLS],
+                }
+            }
         }
 
         /// Counts, of a worker since it last told them, or added up over workers.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Totals {
             $($(#[$doc])* pub $name: u64,)*
-            /// Responses by code.
-            pub rcodes: [u64; RCODES],
+            /// Queries and responses by what they are.
+            pub breakdown: Breakdown,
         }
 
         impl Counters {
             fn pairs<'c>(&'c self, totals: &'c mut Totals) -> impl Iterator<Item = (&'c AtomicU64, &'c mut u64)> {
-                let named = [$((&self.$name, &mut totals.$name),)*];
-                named.into_iter().chain(self.rcodes.iter().zip(&mut totals.rcodes))
+                [$((&self.$name, &mut totals.$name),)*].into_iter()
             }
         }
 
         impl Totals {
-            /// The counts by name; response codes not among them.
+            /// The counts by name; the breakdown is not among them.
             #[must_use]
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name),)*]
@@ -61,8 +69,6 @@ counts! {
     unsent,
     /// Datagrams that the kernel dropped because no worker took them in time.
     overflowed,
-    /// Octets of responses.
-    octets_out,
     /// Queries refused because the client is not among those allowed.
     prohibited,
     /// Queries without response because the client's prefix has had its share.
@@ -79,20 +85,30 @@ impl Counters {
     /// Takes in what a worker counted, and sets that back to nothing.
     pub(super) fn take(&self, tally: &mut Totals) {
         for (counter, count) in self.pairs(tally) {
-            if *count != 0 {
-                counter.fetch_add(std::mem::take(count), Ordering::Relaxed);
+            move_over(counter, count);
+        }
+        let cells = self.cells.chunks(CHUNK);
+        for (counters, counts) in cells.zip(tally.breakdown.cells.chunks_mut(CHUNK)) {
+            if counts.iter().fold(0, |all, count| all | *count) != 0 {
+                counters
+                    .iter()
+                    .zip(counts)
+                    .for_each(|(counter, count)| move_over(counter, count));
             }
         }
     }
 }
 
+fn move_over(counter: &AtomicU64, count: &mut u64) {
+    if *count != 0 {
+        counter.fetch_add(std::mem::take(count), Ordering::Relaxed);
+    }
+}
+
 impl Totals {
     /// Counts a response by its size and code.
-    pub(super) fn response(&mut self, octets: usize, rcode: Rcode) {
-        self.octets_out += octets as u64;
-        if let Some(count) = self.rcodes.get_mut(usize::from(rcode.0)) {
-            *count += 1;
-        }
+    pub(super) fn response(&mut self, source: Source, octets: usize, rcode: Rcode) {
+        self.breakdown.response(source, octets, rcode);
     }
 
     /// Adds up the counters of several workers.
@@ -100,6 +116,9 @@ impl Totals {
         let mut totals = Self::default();
         for one in counters {
             for (counter, total) in one.pairs(&mut totals) {
+                *total += counter.load(Ordering::Relaxed);
+            }
+            for (counter, total) in one.cells.iter().zip(&mut totals.breakdown.cells) {
                 *total += counter.load(Ordering::Relaxed);
             }
         }

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::answers::Transport;
 use crate::forwarder::{Forwarder, Permit, servfail};
 
+use super::breakdown::Source;
 use super::counters::{Counters, Totals};
 use super::terms::{Client, Extras};
 use super::{Rules, header_rcode};
@@ -23,6 +26,8 @@ pub(super) struct Query {
     pub(super) message: Vec<u8>,
     pub(super) extras: Extras,
     pub(super) counters: Arc<Counters>,
+    /// When it was taken in.
+    pub(super) received: Instant,
 }
 
 impl Query {
@@ -54,7 +59,8 @@ impl Query {
 
     fn finish(&self, mut response: Vec<u8>, mut tally: Totals) -> Vec<u8> {
         self.extras.add_to(&mut response);
-        tally.response(response.len(), header_rcode(&response));
+        tally.response(Source::Upstreams, response.len(), header_rcode(&response));
+        tally.breakdown.took(self.received.elapsed());
         self.counters.take(&mut tally);
         response
     }

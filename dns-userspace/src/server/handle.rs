@@ -13,6 +13,7 @@ use crate::answers::{Decision, ExtendedError, Query, Rcode, Transport};
 use crate::transfer::{Outgoing, Responder, Response};
 use crate::zones::Snapshot;
 
+use super::breakdown::Source;
 use super::counters::Totals;
 use super::terms::{Client, Extras, Malformed};
 use super::{Rules, header_rcode};
@@ -69,7 +70,7 @@ impl Header {
 }
 
 fn respond(response: Vec<u8>, rcode: Rcode, tally: &mut Totals) -> Outcome {
-    tally.response(response.len(), rcode);
+    tally.response(Source::Zones, response.len(), rcode);
     Outcome::Respond(response)
 }
 
@@ -102,6 +103,8 @@ impl Basis<'_> {
         tally: &mut Totals,
     ) -> Outcome {
         tally.queries += 1;
+        let asked = buffer.get(..len).unwrap_or_default();
+        tally.breakdown.request(client.address.is_ipv6(), asked);
         let rules = self.rules;
         let guard = &rules.terms.guard;
         if !guard.allows(client.address) {
@@ -123,7 +126,7 @@ impl Basis<'_> {
             && let Some((len, rcode)) = fast_path.answer(self.snapshot, &rules.policy, buffer, len)
         {
             tally.fast += 1;
-            tally.response(len, rcode);
+            tally.response(Source::Zones, len, rcode);
             return Outcome::InPlace(len);
         }
         let message = buffer.get(..len).unwrap_or_default();
@@ -187,9 +190,11 @@ impl Basis<'_> {
                     tally,
                 ),
                 Some(forwarder) => match forwarder.cached(&query, size) {
-                    Some(response) => {
+                    Some(mut response) => {
                         let rcode = header_rcode(&response);
-                        finish(response, rcode, tally)
+                        extras.add_to(&mut response);
+                        tally.response(Source::Upstreams, response.len(), rcode);
+                        Outcome::Respond(response)
                     }
                     None => Outcome::Forward(extras),
                 },
@@ -217,7 +222,7 @@ impl Basis<'_> {
                 Outcome::Nothing
             }
             Some(Response::One(response, rcode)) => {
-                tally.response(response.len(), rcode);
+                tally.response(Source::Zones, response.len(), rcode);
                 Outcome::Respond(response)
             }
             Some(Response::Many(outgoing)) => Outcome::Transfer(outgoing),

@@ -156,6 +156,7 @@ impl Connection {
             shared, counters, ..
         } = &self.acceptor;
         let mut tally = Totals::default();
+        let received = Instant::now();
         let outcome = {
             let basis = Basis {
                 rules: &shared.rules.load(),
@@ -166,6 +167,7 @@ impl Connection {
             };
             basis.answer_guarded(&mut message, self.client, &mut tally)
         };
+        tally.breakdown.took(received.elapsed());
         counters.take(&mut tally);
         match outcome {
             Outcome::Nothing | Outcome::Claimed | Outcome::Transfer(_) => None,
@@ -179,6 +181,7 @@ impl Connection {
                     message,
                     extras,
                     counters: Arc::clone(counters),
+                    received,
                 };
                 match query.admit(shared.rules.load_full(), self.client) {
                     Ok(forward) => Some(forward.run().await),

@@ -21,6 +21,7 @@ use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
 
 mod admission;
+pub mod breakdown;
 pub mod certificate;
 pub mod counters;
 mod encrypted;

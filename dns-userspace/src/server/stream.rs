@@ -13,6 +13,7 @@ use crate::answers::Rcode;
 use crate::transfer::Outgoing;
 
 use super::admission::Admission;
+use super::breakdown::Source;
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Outcome};
 use super::terms::{Client, Extras};
@@ -93,6 +94,7 @@ impl Session {
     /// Answers one message, or starts to forward it; `None` ends the connection.
     async fn answer(&self, mut message: Vec<u8>, outbox: &Outbox) -> Option<()> {
         let mut tally = Totals::default();
+        let received = Instant::now();
         let transfers = self.shared.transfers.load_full();
         let basis = Basis {
             rules: &self.shared.rules.load(),
@@ -103,6 +105,7 @@ impl Session {
         if matches!(outcome, Outcome::Claimed) {
             outcome = basis.transfer(&message, self.client, &mut tally);
         }
+        tally.breakdown.took(received.elapsed());
         self.counters.take(&mut tally);
         let response = match outcome {
             // Whoever sends what is no query over a stream gets no second chance.
@@ -112,10 +115,12 @@ impl Session {
                 message
             }
             Outcome::Respond(response) => response,
-            Outcome::Forward(extras) => match self.forward(message, extras, outbox).await? {
-                Some(response) => response,
-                None => return Some(()),
-            },
+            Outcome::Forward(extras) => {
+                match self.forward(message, extras, received, outbox).await? {
+                    Some(response) => response,
+                    None => return Some(()),
+                }
+            }
             Outcome::Transfer(outgoing) => return self.transfer(*outgoing, outbox).await,
         };
         outbox.send(response).await
@@ -129,7 +134,7 @@ impl Session {
         let sending = tokio::task::spawn_blocking(move || {
             outgoing.run(|message| {
                 let mut tally = Totals::default();
-                tally.response(message.len(), Rcode::NOERROR);
+                tally.response(Source::Zones, message.len(), Rcode::NOERROR);
                 counters.take(&mut tally);
                 runtime.block_on(outbox.send(message)).is_some()
             })
@@ -145,12 +150,14 @@ impl Session {
         &self,
         message: Vec<u8>,
         extras: Extras,
+        received: Instant,
         outbox: &Outbox,
     ) -> Option<Option<Vec<u8>>> {
         let query = forward::Query {
             message,
             extras,
             counters: Arc::clone(&self.counters),
+            received,
         };
         let forward = match query.admit(self.shared.rules.load_full(), self.client) {
             Ok(forward) => forward,

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::answers::Transport;
 
+use super::breakdown::Source;
 use super::counters::{Counters, Totals};
 use super::handle::{Basis, Header, Outcome};
 use super::mmsg::{Batch, Local, dropped, prepare, send_one, takes_local};
@@ -61,6 +62,7 @@ pub(super) fn serve(shared: &Arc<Shared>, listener: &UdpListener, counters: &Arc
     let mut worker = Worker {
         batch: Batch::new(BATCH, takes_local(&listener.address)),
         tally: Totals::default(),
+        received: Instant::now(),
         shared,
         listener,
         counters,
@@ -84,6 +86,8 @@ struct Worker<'w> {
     batch: Batch,
     /// What was counted of this batch.
     tally: Totals,
+    /// When the batch came. The clock is read twice for a batch, not for each query.
+    received: Instant,
     shared: &'w Arc<Shared>,
     listener: &'w UdpListener,
     counters: &'w Arc<Counters>,
@@ -92,6 +96,7 @@ struct Worker<'w> {
 impl Worker<'_> {
     /// Answers the datagrams that were received.
     fn answer(&mut self, count: usize) {
+        self.received = Instant::now();
         let snapshot = self.shared.served.load();
         let rules = self.shared.rules.load();
         let transfers = self.shared.transfers.load();
@@ -117,6 +122,7 @@ impl Worker<'_> {
             }
         }
         drop((snapshot, rules, transfers));
+        self.tally.breakdown.took(self.received.elapsed());
         // Before the responses leave: whoever has one finds it counted.
         self.counters.take(&mut self.tally);
         self.tally.unsent += self.batch.send(self.listener.socket.as_fd()) as u64;
@@ -183,6 +189,7 @@ impl Worker<'_> {
                     counters: Arc::clone(self.counters),
                     peer,
                     local,
+                    received: self.received,
                 };
                 let message = message.to_vec();
                 let task = async move {
@@ -201,7 +208,8 @@ impl Worker<'_> {
                 if let Some(mut response) = response {
                     extras.add_to(&mut response);
                     let rcode = header_rcode(&response);
-                    self.tally.response(response.len(), rcode);
+                    self.tally
+                        .response(Source::Upstreams, response.len(), rcode);
                     self.finish(position, Outcome::Respond(response));
                 }
             }
@@ -215,12 +223,14 @@ struct Reply {
     counters: Arc<Counters>,
     peer: SocketAddr,
     local: Option<Local>,
+    received: Instant,
 }
 
 impl Reply {
     fn send(&self, response: &[u8]) {
         let mut tally = Totals::default();
-        tally.response(response.len(), header_rcode(response));
+        tally.response(Source::Upstreams, response.len(), header_rcode(response));
+        tally.breakdown.took(self.received.elapsed());
         self.counters.take(&mut tally);
         if !send_one(self.socket.as_fd(), response, self.peer, self.local) {
             tally.unsent += 1;
