@@ -240,7 +240,11 @@ fn the_kernel_answers_names_of_dcos_as_user_space_does() {
         .zip(&replies)
         .filter(|((_, query), reply)| is_for_user_space(query, reply))
         .count() as u64;
-    assert_eq!(served, user_space + cramped, "{after:?}");
+    // A frame without room is answered by the TC program, where there is one.
+    assert!(
+        (user_space..=user_space + cramped).contains(&served),
+        "{after:?}"
+    );
     assert_eq!(answered, questions.len() as u64 - served);
     let [mut answered, mut aliases, mut denied] = [0; 3];
     for ((what, query), reply) in questions.iter().zip(&replies) {
