@@ -59,7 +59,7 @@ pub(crate) fn place<const COUNT: u32>(words: *mut u64, number: u32) -> *mut u64 
             place = inout(reg) place,
             number = inout(reg) u64::from(number) => _,
             mask = const COUNT - 1,
-            options(pure, nomem, nostack),
+            options(pure, readonly, nostack),
         );
     }
     place

@@ -56,8 +56,11 @@ const BY_PATH: Rows<'_, Totals> = &[
     ),
 ];
 
+/// Name, help text, and where user space and the kernel count it.
+type WithKernel = (&'static str, &'static str, fn(&Totals) -> u64, Verdict);
+
 /// What both count, the kernel by a verdict.
-const WITH_KERNEL: [(&str, &str, fn(&Totals) -> u64, Verdict); 2] = [
+const WITH_KERNEL: [WithKernel; 2] = [
     (
         "dns_limited",
         "Queries without response because the prefix of the client has had its share",
