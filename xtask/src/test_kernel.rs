@@ -363,7 +363,7 @@ mod tests {
 
     const CONSOLE: &str = "running 2 tests\r\ntest the_verifier ... verifier: 51613 and 52319 instructions\r\n\
                            ok\r\ntables: 720 packets\r\nhard_packets ended with 0\r\n\
-                           same_answer ended with 0\r\n";
+                           same_answer ended with 0\r\nclient_limits ended with 0\r\n";
 
     #[test]
     fn a_console_is_read() {
