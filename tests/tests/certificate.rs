@@ -201,7 +201,7 @@ fn encrypted_connections_outlive_the_move_of_the_other_sockets() {
         let asked = std::panic::catch_unwind(|| {
             answer_over(&mut scene.keys.connect(scene.tls, &["dot"]).unwrap(), NAME);
         });
-        asked.is_ok() && scene.responses("dot") > 0
+        asked.is_ok() && scene.responses("tls") > 0
     };
     wait_for("the server after", answered, |good| *good).unwrap();
     for _ in 0..20 {
@@ -212,9 +212,9 @@ fn encrypted_connections_outlive_the_move_of_the_other_sockets() {
     config["server"]["tls"]["listeners"] = json!([at(scene.spare)]);
     scene.reload(&config);
     scene.wait_for_reload(false);
-    assert!(scene.responses("dot") > 20);
-    assert_eq!(scene.responses("doh"), 0);
+    assert!(scene.responses("tls") > 20);
+    assert_eq!(scene.responses("https"), 0);
     let (_, status) = http_get(scene.http, "/status").unwrap();
     let status: Value = serde_json::from_str(&status).unwrap();
-    assert!(status["server"]["dot"]["connections"].as_u64() > Some(20));
+    assert!(status["server"]["tls"]["connections"].as_u64() > Some(20));
 }

@@ -33,8 +33,8 @@ impl Protocol {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Tls => "dot",
-            Self::Https => "doh",
+            Self::Tls => "tls",
+            Self::Https => "https",
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn nsd(bed: &Bed, dataset: Dataset, address: &str, port: u16) -> Resu
          pidfile: \"{place}/pid\"\n  xfrdfile: \"{place}/xfrd\"\n  \
          zonelistfile: \"{place}/zones\"\n\
          remote-control:\n  control-enable: no\n\
-         zone:\n  name: mesos\n  zonefile: \"{zone}\"\n  provide-xfr: 127.0.0.0/8 NOKEY\n",
+         zone:\n  name: mesos\n  zonefile: \"{zone}\"\n  provide-xfr: 0.0.0.0/0 NOKEY\n",
         processors = processors()?,
         zone = zone.display(),
     );
