@@ -103,6 +103,9 @@ pub(super) fn measure(bed: &Bed, tasks: usize) -> Result<Changes> {
     fs::write(&path, format!("{config:#}\n"))
         .with_context(|| format!("writing {}", path.display()))?;
     // veth delivers what the kernel sends back only to an end that has a program, too.
+    // kxdpgun leaves its program behind.
+    bed.client
+        .ip(&format!("link set dev {} xdp off", CLIENT.0))?;
     let _pass = bed.client.enter(|| xdp::pass().attach(CLIENT.0))?;
     let socket = bed
         .client
