@@ -2,8 +2,9 @@
 //! (RFC 4592, section 3.3.1), on whose word the name is denied.
 
 use crate::blob::{self, Head, Table};
+use crate::message::Message;
 use crate::name;
-use crate::respond::{Message, compare};
+use crate::respond::compare;
 use crate::verdict::Verdict;
 use crate::wire::HEADER_OCTETS;
 

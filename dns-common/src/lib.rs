@@ -18,7 +18,9 @@
 
 pub mod blob;
 pub mod encloser;
+pub mod message;
 pub mod name;
+mod plan;
 pub mod policy;
 pub mod question;
 pub mod rate_limit;
@@ -28,11 +30,13 @@ pub mod sum;
 pub mod tally;
 pub mod verdict;
 pub mod wire;
+pub mod write;
 
 pub use blob::{Blob, Table};
+pub use message::Message;
 pub use policy::{Interface, Policy};
 pub use rate_limit::{Allowance, RateLimit};
-pub use respond::{Message, respond};
+pub use respond::respond;
 pub use sum::Sums;
 pub use tally::Response;
 pub use verdict::Verdict;

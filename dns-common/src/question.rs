@@ -1,8 +1,8 @@
 //! What is asked: the header and the question checked and the OPT record read, or the reason why
 //! the responder does not answer.
 
+use crate::message::Message;
 use crate::name::{self, Hasher};
-use crate::respond::Message;
 use crate::sum::{fold_sum, halves, sum_at};
 use crate::verdict::Verdict;
 use crate::wire::{HEADER_OCTETS, OPT_OCTETS, flags, rtype};

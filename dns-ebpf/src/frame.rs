@@ -4,7 +4,7 @@ use dns_common::encloser::{self, Ancestor};
 use dns_common::policy::{MAX_ADDRESSES, flags};
 use dns_common::question::Edns;
 use dns_common::sum::halves;
-use dns_common::{Allowance, Message, Policy, Sums, Table, Verdict, respond};
+use dns_common::{Allowance, Message, Policy, Sums, Table, Verdict, write};
 
 use crate::checksum;
 use crate::clients::{self, Source};
@@ -465,7 +465,7 @@ pub(crate) fn allowance<C: Context>(packet: Packet<C>, place: Place) -> Option<A
     clients::allowance(policy, source)
 }
 
-/// [`respond::slip`] for such a frame. Nothing fails but a bound that was checked before.
+/// [`write::slip`] for such a frame. Nothing fails but a bound that was checked before.
 #[inline(always)]
 pub(crate) fn slip<C: Context>(
     packet: Packet<C>,
@@ -476,7 +476,7 @@ pub(crate) fn slip<C: Context>(
 ) -> Option<()> {
     let policy = Answers::open().ok()?.policy();
     let mut frame = Frame::again(packet, Blur::new(policy), place)?;
-    respond::slip(&mut frame, end, edns, question_sum)
+    write::slip(&mut frame, end, edns, question_sum)
 }
 
 /// Moves `octets` octets from `distance` to the start of the frame.
