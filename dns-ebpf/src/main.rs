@@ -8,6 +8,7 @@
 mod checksum;
 mod clients;
 mod frame;
+mod functions;
 mod maps;
 mod packet;
 mod sample;

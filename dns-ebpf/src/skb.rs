@@ -7,11 +7,10 @@ use aya_ebpf::helpers::{
     bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
     bpf_skb_store_bytes,
 };
-use dns_common::question::Edns;
-use dns_common::{Allowance, Verdict};
+use dns_common::Verdict;
 
-use crate::clients;
-use crate::frame::{self, Place, ethertype};
+use crate::frame::ethertype;
+use crate::functions::functions;
 use crate::packet::{Context, Packet, Words};
 
 /// No frame with a query that the responder understands is longer.
@@ -147,42 +146,6 @@ pub(crate) fn gather(packet: Packet<__sk_buff>) -> Result<(), Verdict> {
     }
 }
 
-// The verifier sees a global function once, whatever leads to its calls.
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_tc_ancestor(
-    context: *mut __sk_buff,
-    udp_at: u32,
-    at: u32,
-    octets: u32,
-) -> u64 {
-    frame::ancestor(Packet::new(context), udp_at, at, octets).get()
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_tc_is_allowed(context: *mut __sk_buff, ip_at: u32, ipv6: u32) -> u32 {
-    u32::from(clients::is_allowed(Packet::new(context), ip_at, ipv6 != 0))
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_tc_allowance(context: *mut __sk_buff, place: u64) -> u32 {
-    let allowance = frame::allowance(Packet::new(context), Place::from_bits(place));
-    allowance.unwrap_or(Allowance::Drop) as u32
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_tc_slip(
-    context: *mut __sk_buff,
-    place: u64,
-    end: u32,
-    edns: u32,
-    question_sum: u64,
-) -> u32 {
-    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
-    let slipped = frame::slip(Packet::new(context), place, end, edns, question_sum);
-    u32::from(slipped.is_some())
+functions! {
+    __sk_buff: xdns_tc_ancestor, xdns_tc_is_allowed, xdns_tc_allowance, xdns_tc_slip
 }

@@ -6,11 +6,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{
     bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
-use dns_common::question::Edns;
-use dns_common::{Allowance, Verdict};
+use dns_common::Verdict;
 
-use crate::clients;
-use crate::frame::{self, Place};
+use crate::frame;
+use crate::functions::functions;
 use crate::packet::{Context, Packet, Words};
 
 impl Context for xdp_md {
@@ -119,8 +118,7 @@ fn make_room_in_front(packet: Packet<xdp_md>, growth: i32, kept: u32) -> Result<
     frame::move_to_front(packet, front as u32, kept).ok_or(Verdict::Broken)
 }
 
-// The verifier sees a global function once, whatever leads to its calls.
-
+/// [`make_room_in_front`], once for the verifier: see [`functions`].
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -> u32 {
@@ -131,35 +129,6 @@ pub extern "C" fn xdns_make_room(context: *mut xdp_md, growth: i32, kept: u32) -
     }
 }
 
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_ancestor(context: *mut xdp_md, udp_at: u32, at: u32, octets: u32) -> u64 {
-    frame::ancestor(Packet::new(context), udp_at, at, octets).get()
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_is_allowed(context: *mut xdp_md, ip_at: u32, ipv6: u32) -> u32 {
-    u32::from(clients::is_allowed(Packet::new(context), ip_at, ipv6 != 0))
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_allowance(context: *mut xdp_md, place: u64) -> u32 {
-    let allowance = frame::allowance(Packet::new(context), Place::from_bits(place));
-    allowance.unwrap_or(Allowance::Drop) as u32
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn xdns_slip(
-    context: *mut xdp_md,
-    place: u64,
-    end: u32,
-    edns: u32,
-    question_sum: u64,
-) -> u32 {
-    let (place, edns) = (Place::from_bits(place), Edns::from_bits(edns));
-    let slipped = frame::slip(Packet::new(context), place, end, edns, question_sum);
-    u32::from(slipped.is_some())
+functions! {
+    xdp_md: xdns_ancestor, xdns_is_allowed, xdns_allowance, xdns_slip
 }
