@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::diff::SerialStep;
 use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
+use super::referrers::{Referrers, targets};
 use super::table::Table;
 use super::{
-    Diff, Encoder, MAX_ZONES, Name, NameError, Node, Rdata, Rrset, Rtype, Snapshot, Soa, Zone,
-    ZoneIndex, serial,
+    Diff, Encoder, MAX_ZONES, Name, NameError, Node, Rrset, Rtype, Snapshot, Soa, Zone, ZoneIndex,
+    serial,
 };
 
 /// Why content was not taken.
@@ -70,10 +71,7 @@ pub struct Editor {
     /// How many names are one label below a name, for those with any: a name without RRsets exists
     /// as long as it is in here (RFC 8020, section 2).
     children: HashMap<Name, u32, OwnerHasher>,
-    /// The owners of the SRV and NS records that lead to a name: finished answers hold the
-    /// addresses of their targets, so they change when those do. By the hash of the name, since of
-    /// two names with one hash it is enough to know the owners that lead to either.
-    referrers: HashMap<u64, Vec<Name>, OwnerHasher>,
+    referrers: Referrers,
     /// How many nodes are cuts; most often none, and then nothing is hidden.
     cuts: usize,
     table: Table,
@@ -103,7 +101,7 @@ impl Editor {
             seed,
             encoder,
             children: HashMap::with_hasher(OwnerHasher::new(seed)),
-            referrers: HashMap::with_hasher(OwnerHasher::new(seed)),
+            referrers: Referrers::new(seed),
             cuts: 0,
             zones: Vec::with_capacity(zones.len()),
             table: Table::default(),
@@ -512,7 +510,8 @@ impl Editor {
         // The owner in the node and in the maps is one allocation.
         let owner = before.map_or(name, |node| node.owner()).clone();
         let occluded = !apex && self.is_below_cut(name);
-        self.refer(before.map_or(&[], Node::rrsets), &rrsets, &owner);
+        self.referrers
+            .update(before.map_or(&[], Node::rrsets), &rrsets, &owner);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
         let (was_cut, is_cut) = (before.is_some_and(Node::is_cut), node.is_cut());
         self.cuts += usize::from(is_cut);
@@ -523,39 +522,17 @@ impl Editor {
     }
 
     fn remove(&mut self, node: &Node) {
-        self.refer(node.rrsets(), &[], node.owner());
+        self.referrers.update(node.rrsets(), &[], node.owner());
         self.cuts -= usize::from(node.is_cut());
         let wire = node.owner().wire();
         self.table.remove(owner_hash(self.seed, wire), wire);
-    }
-
-    /// Brings the referrers up to date with the records of `owner`.
-    fn refer(&mut self, before: &[Rrset], after: &[Rrset], owner: &Name) {
-        let seed = self.seed;
-        let hashes = |rrsets| targets(rrsets).map(move |target| owner_hash(seed, target.wire()));
-        for target in hashes(before) {
-            if let Some(owners) = self.referrers.get_mut(&target) {
-                owners.retain(|one| one != owner);
-                if owners.is_empty() {
-                    self.referrers.remove(&target);
-                }
-            }
-        }
-        for target in hashes(after) {
-            let owners = self.referrers.entry(target);
-            let owners = owners.or_insert_with(|| Vec::with_capacity(1));
-            if !owners.contains(owner) {
-                owners.push(owner.clone());
-            }
-        }
     }
 
     /// Puts fresh nodes in place of those whose records lead to a name of `diff` whose addresses or
     /// alias changed, by one alias or more, so that they are encoded again. An older snapshot keeps
     /// the nodes it has.
     fn renew_referrers(&mut self, before: &Snapshot, diff: &Diff) -> Vec<Arc<Node>> {
-        let mut owners = HashSet::with_hasher(OwnerHasher::new(self.seed));
-        let mut names: Vec<&Name> = if before.len() < diff.added.len() {
+        let names: Vec<&Name> = if before.len() < diff.added.len() {
             // Few names are older than the change, as at the first fill: where these lead.
             let targets = before.nodes().flat_map(|node| targets(node.rrsets()));
             let leads_elsewhere = |name: &&Name| match (before.node(name), self.node(name)) {
@@ -566,23 +543,15 @@ impl Editor {
         } else {
             diff.names_that_lead_elsewhere().collect()
         };
-        while let Some(name) = names.pop() {
-            let hash = owner_hash(self.seed, name.wire());
-            for owner in self.referrers.get(&hash).into_iter().flatten() {
-                let Some(node) = self.node(owner).filter(|_| !owners.contains(owner)) else {
-                    continue;
-                };
-                owners.insert(owner);
-                if node.rrset(Rtype::CNAME).is_some() {
-                    names.push(owner);
-                }
-            }
-        }
-        // What is new is encoded anyway.
-        owners.retain(|owner| self.node(owner).is_some_and(|node| node.blob().is_some()));
+        let owners = self.referrers.that_lead_to(names, |owner| {
+            let node = self.node(owner);
+            node.is_some_and(|node| node.rrset(Rtype::CNAME).is_some())
+        });
         let renewed: Vec<Arc<Node>> = owners
             .into_iter()
             .filter_map(|owner| self.node(owner))
+            // What is new is encoded anyway.
+            .filter(|node| node.blob().is_some())
             .map(|node| Arc::new(node.without_blob()))
             .collect();
         for node in &renewed {
@@ -689,15 +658,6 @@ impl Editor {
             after,
         })
     }
-}
-
-/// The names whose addresses go with the records.
-fn targets(rrsets: &[Rrset]) -> impl Iterator<Item = &Name> {
-    let data = rrsets.iter().flat_map(Rrset::data);
-    data.filter_map(|data| match data {
-        Rdata::Srv(_, _, _, target) | Rdata::Ns(target) | Rdata::Cname(target) => Some(target),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod edit;
 pub mod hash;
 pub mod name;
 pub mod node;
+mod referrers;
 pub mod rrset;
 pub mod serial;
 pub mod snapshot;
