@@ -146,6 +146,9 @@ fn text_into<'a>(
     Ok(())
 }
 
+/// Addresses of a task, each with where it was found.
+type Addresses = Vec<(StatusSource, IpAddr)>;
+
 impl Document {
     fn wrong(&mut self, place: impl FnOnce() -> String) {
         self.defects.note(Defect::WrongType, place);
@@ -401,12 +404,8 @@ impl Document {
     }
 
     /// The newest running status: its time and its addresses. The earliest wins a tie.
-    #[allow(clippy::type_complexity)]
-    fn statuses(
-        &mut self,
-        reader: &mut Reader<'_>,
-    ) -> Read<Option<(f64, Vec<(StatusSource, IpAddr)>)>> {
-        let mut newest: Option<(f64, Vec<(StatusSource, IpAddr)>)> = None;
+    fn statuses(&mut self, reader: &mut Reader<'_>) -> Read<Option<(f64, Addresses)>> {
+        let mut newest: Option<(f64, Addresses)> = None;
         self.list(reader, "statuses", |document, reader| {
             let mut addresses = Vec::new();
             let mut state = Cow::Borrowed("");
@@ -447,11 +446,7 @@ impl Document {
         Ok(newest)
     }
 
-    fn status_labels(
-        &mut self,
-        reader: &mut Reader<'_>,
-        addresses: &mut Vec<(StatusSource, IpAddr)>,
-    ) -> Read<()> {
+    fn status_labels(&mut self, reader: &mut Reader<'_>, addresses: &mut Addresses) -> Read<()> {
         addresses.retain(|(source, _)| *source == StatusSource::Netinfo);
         self.list(reader, "labels", |document, reader| {
             let [mut name, mut value] = [const { Cow::Borrowed("") }; 2];
@@ -477,11 +472,7 @@ impl Document {
         })
     }
 
-    fn container_status(
-        &mut self,
-        reader: &mut Reader<'_>,
-        addresses: &mut Vec<(StatusSource, IpAddr)>,
-    ) -> Read<()> {
+    fn container_status(&mut self, reader: &mut Reader<'_>, addresses: &mut Addresses) -> Read<()> {
         addresses.retain(|(source, _)| *source != StatusSource::Netinfo);
         self.members(reader, "container_status", |document, reader, key| {
             if key_of(key, &["network_infos"]).is_none() {
@@ -496,11 +487,7 @@ impl Document {
     }
 
     /// `ip_addresses` if it has elements, else the old `ip_address`.
-    fn network_info(
-        &mut self,
-        reader: &mut Reader<'_>,
-        addresses: &mut Vec<(StatusSource, IpAddr)>,
-    ) -> Read<()> {
+    fn network_info(&mut self, reader: &mut Reader<'_>, addresses: &mut Addresses) -> Read<()> {
         let start = addresses.len();
         let mut single = Cow::Borrowed("");
         let mut wrong = None;

@@ -298,10 +298,9 @@ impl Builder {
     }
 
     /// The first free slot, or the one that holds `text`.
-    #[allow(clippy::cast_possible_truncation)]
     fn slot_of(&self, hash: u64, text: &str) -> Option<(usize, Option<NameId>)> {
         let mask = self.slots.len().checked_sub(1)?;
-        let tag = (hash >> 32) as u32;
+        let tag = tag(hash);
         let mut at = hash as usize & mask;
         loop {
             let &(held, id) = self.slots.get(at)?;
@@ -316,7 +315,6 @@ impl Builder {
     }
 
     /// Doubles the table. Every name in it is different, so no text is compared.
-    #[allow(clippy::cast_possible_truncation)]
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(1024);
         let mut slots = vec![(0, 0); size];
@@ -327,7 +325,7 @@ impl Builder {
                 at = (at + 1) & mask;
             }
             if let Some(slot) = slots.get_mut(at) {
-                *slot = ((hash >> 32) as u32, id);
+                *slot = (tag(hash), id);
             }
         }
         self.slots = slots;
@@ -360,9 +358,7 @@ impl Sink for Builder {
         let id = self.names.push(text);
         self.hashes.push(hash);
         if let Some(slot) = self.slots.get_mut(at) {
-            #[allow(clippy::cast_possible_truncation)]
-            let tag = (hash >> 32) as u32;
-            *slot = (tag, id.0.saturating_add(1));
+            *slot = (tag(hash), id.0.saturating_add(1));
         }
         id
     }
@@ -390,6 +386,11 @@ impl Sink for Builder {
             .iter()
             .any(|(id, value)| *id == owner && value == address)
     }
+}
+
+/// What a slot holds of a hash beside its place, which is made of the lower half.
+const fn tag(hash: u64) -> u32 {
+    (hash >> u32::BITS) as u32
 }
 
 #[cfg(test)]
