@@ -66,9 +66,7 @@ fn render(status: &Value, tasks: usize, event: &str) -> String {
         lines.push((
             "passed to user space",
             number("/xdp/passed"),
-            verdicts(status, "/xdp/verdicts", |verdict| {
-                !ANSWERED.contains(&verdict)
-            }),
+            passed(status),
         ));
         lines.push((
             "asked in user space",
@@ -88,7 +86,14 @@ fn render(status: &Value, tasks: usize, event: &str) -> String {
 }
 
 /// The verdicts that are answers from the kernel, by the names in the status.
-const ANSWERED: [&str; 5] = ["answered", "nodata", "nxdomain", "truncated", "badvers"];
+const ANSWERED: [&str; 6] = [
+    "answered",
+    "nodata",
+    "nxdomain",
+    "truncated",
+    "badvers",
+    "slipped",
+];
 
 /// Whether XDP is on, and how, or why not.
 fn how(status: &Value) -> String {
@@ -107,6 +112,17 @@ fn answers(status: &Value) -> String {
     match second.is_empty() {
         true => first,
         false => format!("{first}; by TC: {second}"),
+    }
+}
+
+/// What XDP has passed, and how much of it TC has kept from user space.
+fn passed(status: &Value) -> String {
+    let first = verdicts(status, "/xdp/verdicts", |one| !ANSWERED.contains(&one));
+    let second = status.pointer("/xdp/second_verdicts");
+    let second = second.and_then(Value::as_object).into_iter().flatten();
+    match second.filter_map(|(_, count)| count.as_u64()).sum() {
+        0u64 => first,
+        taken => format!("by XDP: {first}; less {taken} by TC"),
     }
 }
 
@@ -149,7 +165,7 @@ mod tests {
 tasks                         59   last change: cache.marathon ended
 names published              217   XDP native
 answered in the kernel        51   answered 48, nodata 1; by TC: answered 2
-passed to user space          20   miss 18, resize 2, other_host 2
+passed to user space          20   by XDP: miss 18, resize 2, other_host 2; less 2 by TC
 asked in user space           18
 ";
         assert_eq!(render(&status, 59, "cache.marathon ended"), expected);
