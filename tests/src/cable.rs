@@ -1,6 +1,7 @@
 //! The test bed of most end-to-end tests: a client and a server, each in a namespace of its own.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::{
     netns::{self, End, Netns},
@@ -43,6 +44,15 @@ impl Cable {
         })
     }
 
+    /// The hardware addresses of client and server.
+    ///
+    /// # Errors
+    ///
+    /// `ip` does not tell them.
+    pub fn macs(&self) -> Result<[[u8; 6]; 2]> {
+        Ok([mac(&self.client)?, mac(&self.server)?])
+    }
+
     /// Takes the client's XDP program away, for a client that attaches one of its own.
     pub fn make_room_for_a_program(&mut self) {
         self.pass = None;
@@ -72,4 +82,17 @@ fn lay(client: &Netns, server: &Netns) -> Result<Attached> {
         },
     )?;
     client.enter(|| xdp::pass().attach("client"))
+}
+
+/// The hardware address of a namespace's only Ethernet interface.
+fn mac(end: &Netns) -> Result<[u8; 6]> {
+    let interfaces: Vec<Value> = serde_json::from_str(&end.ip("-json link")?)?;
+    let cable = interfaces.iter().find(|one| one["link_type"] == "ether");
+    let text = cable.and_then(|one| one["address"].as_str());
+    let octets: Vec<u8> = text
+        .context("no Ethernet interface")?
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16))
+        .collect::<Result<_, _>>()?;
+    octets.as_slice().try_into().context("no hardware address")
 }

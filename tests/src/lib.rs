@@ -1,7 +1,11 @@
 //! What needs more than one module: the harness, and in `tests/` the tests that use it.
 
-// A harness ends a test by a panic.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a harness ends a test by a panic"
+)]
 
 pub mod behind;
 pub mod cable;

@@ -104,6 +104,17 @@ pub fn record(line: &str) -> Result<(Name, Rrset)> {
 }
 
 impl Plan {
+    /// [`Self::mesos`] with `web.mesos` at 10.0.0.1, and with `huge.mesos` at three thousand addresses,
+    /// which is nearly all that a message over a stream can hold.
+    pub fn with_a_huge_name() -> Self {
+        let mut content = vec!["web.mesos A 10.0.0.1".to_owned()];
+        for n in 0..3000 {
+            content.push(format!("huge.mesos A 10.2.{}.{}", n / 250, n % 250));
+        }
+        let lines: Vec<&str> = content.iter().map(String::as_str).collect();
+        Self::mesos(&lines)
+    }
+
     /// One zone `mesos` with this content, on IPv4 and IPv6 loopback, without forwarding.
     pub fn mesos(content: &[&str]) -> Self {
         let content = content.iter().map(|&line| line.to_owned()).collect();

@@ -19,7 +19,6 @@ use tests::{
     dig::Dig,
     frame::Frame,
     needs_scene,
-    netns::Netns,
     octets::octets,
     pins::Pins,
     raw::Wire,
@@ -139,18 +138,6 @@ fn the_list_of_clients_holds_over_reload_and_restart() {
     assert_eq!(fates(&scene), [Answered, Refused]);
 }
 
-fn mac(end: &Netns) -> [u8; 6] {
-    let interfaces: Value = serde_json::from_str(&end.ip("-json link").unwrap()).unwrap();
-    let all = interfaces.as_array().unwrap();
-    let cable = all.iter().find(|one| one["link_type"] == "ether").unwrap();
-    let text = cable["address"].as_str().unwrap();
-    let octets: Vec<u8> = text
-        .split(':')
-        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
-        .collect();
-    octets.try_into().unwrap()
-}
-
 /// Responses a second to each prefix.
 const RATE: u64 = 200;
 
@@ -163,7 +150,7 @@ fn a_flood_in_the_name_of_a_prefix_gets_its_share_and_others_are_answered() {
         }});
     })
     .unwrap();
-    let [client, server] = [&scene.cable.client, &scene.cable.server].map(mac);
+    let [client, server] = scene.cable.macs().unwrap();
     let query = "1234 0100 0001 0000 0000 0000 'nginx' 'marathon' 'mesos' . 0001 0001";
     let flood: Vec<Vec<u8>> = (0..=255u8)
         .map(|last| {

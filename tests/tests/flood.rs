@@ -34,7 +34,7 @@ const TASK: &str = "nginx.marathon.mesos";
 fn a_million_absent_names_cost_nobody_anything() {
     needs_scene!();
     let scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    let macs = [&scene.cable.client, &scene.cable.server].map(mac);
+    let macs = scene.cable.macs().unwrap();
     let client = Dig::at(SERVER[0]).from(&scene.cable.client);
     assert_eq!(client.ask(TASK, "A").unwrap().answer.len(), 1);
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
@@ -144,18 +144,6 @@ fn runs(scene: &Scene) -> u64 {
     let mut programs = loaded_programs().filter_map(Result::ok);
     let program = programs.find(|one| u64::from(one.id()) == id).unwrap();
     program.run_count()
-}
-
-fn mac(end: &tests::netns::Netns) -> [u8; 6] {
-    let interfaces: Value = serde_json::from_str(&end.ip("-json link").unwrap()).unwrap();
-    let all = interfaces.as_array().unwrap();
-    let cable = all.iter().find(|one| one["link_type"] == "ether").unwrap();
-    let text = cable["address"].as_str().unwrap();
-    let octets: Vec<u8> = text
-        .split(':')
-        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
-        .collect();
-    octets.try_into().unwrap()
 }
 
 /// Makes queries for random names from random addresses.

@@ -1,7 +1,10 @@
 //! Drop-in for mesos-dns: what the real program was seen to give for a state and a configuration,
 //! from `tests/fixtures/mesos-dns` (see the README there).
 
-#![allow(clippy::unwrap_used)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -24,15 +24,6 @@ use tests::{
     upstream::Upstream,
 };
 
-fn plan() -> Plan {
-    let mut content = vec!["web.mesos A 10.0.0.1".to_owned()];
-    for n in 0..3000 {
-        content.push(format!("huge.mesos A 10.2.{}.{}", n / 250, n % 250));
-    }
-    let lines: Vec<&str> = content.iter().map(String::as_str).collect();
-    Plan::mesos(&lines)
-}
-
 fn connect(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -67,7 +58,10 @@ fn resident() -> u64 {
 #[test]
 fn section_6_2_1_1_a_slow_answer_does_not_hold_a_quick_one() {
     let upstream = Upstream::start(Ipv4Addr::new(198, 51, 100, 1)).unwrap();
-    let served = plan().forwarding_to(&[upstream.address]).start().unwrap();
+    let served = Plan::with_a_huge_name()
+        .forwarding_to(&[upstream.address])
+        .start()
+        .unwrap();
     let mut stream = connect(served.address());
     let mut both = framed(&query(1, "timeout.example.org"));
     both.extend(framed(&query(2, "web.mesos")));
@@ -80,7 +74,7 @@ fn section_6_2_1_1_a_slow_answer_does_not_hold_a_quick_one() {
 
 #[test]
 fn section_8_a_response_and_its_length_are_whole_whatever_the_size() {
-    let served = plan().start().unwrap();
+    let served = Plan::with_a_huge_name().start().unwrap();
     let mut stream = connect(served.address());
     for id in 0..8u16 {
         stream.write_all(&framed(&query(id, "huge.mesos"))).unwrap();
@@ -95,7 +89,7 @@ fn section_8_a_response_and_its_length_are_whole_whatever_the_size() {
 
 #[test]
 fn section_6_2_4_what_was_asked_before_the_client_closed_its_side_is_answered() {
-    let served = plan().start().unwrap();
+    let served = Plan::with_a_huge_name().start().unwrap();
     let mut stream = connect(served.address());
     for id in 0..20u16 {
         stream.write_all(&framed(&query(id, "web.mesos"))).unwrap();
@@ -110,7 +104,7 @@ fn section_6_2_4_what_was_asked_before_the_client_closed_its_side_is_answered() 
 #[test]
 fn rfc7828_3_1_the_idle_time_is_told_over_tcp_only() {
     needs_tool!("dig");
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.idle = Duration::from_secs(12);
     let served = plan.start().unwrap();
     let tcp = served.dig().option("+tcp").option("+keepalive");
@@ -136,7 +130,7 @@ fn ten_thousand_idle_connections_do_no_harm() {
         limit >= wanted,
         format!("needs {wanted} file descriptors of {limit}")
     );
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.connections = CONNECTIONS + 100;
     plan.settings.tcp.per_client = CONNECTIONS + 100;
     plan.settings.tcp.idle = Duration::from_secs(600);
@@ -208,7 +202,7 @@ fn clients_of_the_test_with_ten_thousand() {
 #[test]
 fn writers_of_an_octet_a_second_are_let_go_and_hold_nobody() {
     let _alone = alone();
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.first_query = Duration::from_secs(2);
     let served = plan.start().unwrap();
     let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(served.address())).collect();
@@ -248,7 +242,7 @@ fn bound_receive_buffer(stream: &TcpStream) {
 #[test]
 fn readers_that_never_read_are_let_go_and_bound_what_is_held() {
     let _alone = alone();
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.write = Duration::from_secs(1);
     let served = plan.start().unwrap();
     time_to_answer(&served);

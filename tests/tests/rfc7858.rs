@@ -23,19 +23,10 @@ use tests::{
     upstream::Upstream,
 };
 
-fn plan() -> Plan {
-    let mut content = vec!["web.mesos A 10.0.0.1".to_owned()];
-    for n in 0..3000 {
-        content.push(format!("huge.mesos A 10.2.{}.{}", n / 250, n % 250));
-    }
-    let lines: Vec<&str> = content.iter().map(String::as_str).collect();
-    Plan::mesos(&lines)
-}
-
 #[test]
 fn section_4_2_a_client_that_checks_the_name_is_answered_and_is_not_by_another() {
     needs_tool!("kdig", "openssl");
-    let secured = Secured::start(plan()).unwrap();
+    let secured = Secured::start(Plan::with_a_huge_name()).unwrap();
     let kdig = |options: &[&str]| secured.ask("kdig", secured.tls, options, "web.mesos", "A");
     let name = format!("+tls-hostname={SERVER_NAME}");
     let said = kdig(&["+tls-ca=CA", &name]).unwrap();
@@ -58,7 +49,7 @@ fn section_4_2_a_client_that_checks_the_name_is_answered_and_is_not_by_another()
 #[test]
 fn section_4_1_and_4_2_opportunistic_and_pinned_clients_are_answered() {
     needs_tool!("dig", "kdig", "openssl");
-    let secured = Secured::start(plan()).unwrap();
+    let secured = Secured::start(Plan::with_a_huge_name()).unwrap();
     let ask =
         |program, options: &[&str]| secured.ask(program, secured.tls, options, "web.mesos", "A");
     assert!(ask("dig", &["+tls"]).unwrap().contains("10.0.0.1"));
@@ -79,7 +70,7 @@ fn section_4_1_and_4_2_opportunistic_and_pinned_clients_are_answered() {
 #[test]
 fn section_3_2_alpn_is_dot_or_nothing() {
     needs_tool!("openssl");
-    let secured = Secured::start(plan()).unwrap();
+    let secured = Secured::start(Plan::with_a_huge_name()).unwrap();
     for (offered, taken) in [
         (&["dot"][..], Some(&b"dot"[..])),
         (&["h2", "dot"], Some(b"dot")),
@@ -99,7 +90,8 @@ fn section_3_2_alpn_is_dot_or_nothing() {
 fn section_3_3_messages_are_as_large_as_over_tcp_and_answered_in_any_order() {
     needs_tool!("dig", "openssl");
     let upstream = Upstream::start(Ipv4Addr::new(198, 51, 100, 1)).unwrap();
-    let secured = Secured::start(plan().forwarding_to(&[upstream.address])).unwrap();
+    let secured =
+        Secured::start(Plan::with_a_huge_name().forwarding_to(&[upstream.address])).unwrap();
     let said = secured
         .ask("dig", secured.tls, &["+tls"], "huge.mesos", "A")
         .unwrap();
@@ -128,7 +120,7 @@ fn section_3_3_messages_are_as_large_as_over_tcp_and_answered_in_any_order() {
 #[test]
 fn who_may_not_ask_is_refused_over_tls_too() {
     needs_tool!("kdig", "openssl");
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     let nobody = vec!["192.0.2.0/24".parse().unwrap()];
     plan.settings.terms.guard = Arc::new(Guard::new(nobody, RateLimit::new(0, 1, 0)));
     let secured = Secured::start(plan).unwrap();
@@ -149,7 +141,7 @@ fn size(said: &str) -> usize {
 #[test]
 fn rfc8467_4_1_a_padded_query_gets_a_response_of_a_multiple_of_468_octets() {
     needs_tool!("dig", "openssl");
-    let secured = Secured::start(plan()).unwrap();
+    let secured = Secured::start(Plan::with_a_huge_name()).unwrap();
     let ask = |server, options: &[&str], name| {
         size(&secured.ask("dig", server, options, name, "A").unwrap())
     };
@@ -168,7 +160,7 @@ fn rfc8467_4_1_a_padded_query_gets_a_response_of_a_multiple_of_468_octets() {
 #[test]
 fn section_3_4_idle_connections_end_after_the_time_that_keepalive_tells() {
     needs_tool!("dig", "openssl");
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.idle = Duration::from_secs(2);
     let secured = Secured::start(plan).unwrap();
     let options = ["+tls", "+keepalive"];
@@ -185,7 +177,7 @@ fn section_3_4_idle_connections_end_after_the_time_that_keepalive_tells() {
 #[test]
 fn clients_that_never_shake_hands_or_never_ask_are_let_go_and_hold_nobody() {
     needs_tool!("openssl");
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.first_query = Duration::from_secs(2);
     plan.settings.tcp.per_client = 300;
     let secured = Secured::start(plan).unwrap();
@@ -220,7 +212,7 @@ fn clients_that_never_shake_hands_or_never_ask_are_let_go_and_hold_nobody() {
 #[test]
 fn connections_beyond_the_bound_of_a_client_are_closed() {
     needs_tool!("openssl");
-    let mut plan = plan();
+    let mut plan = Plan::with_a_huge_name();
     plan.settings.tcp.per_client = 3;
     plan.settings.tcp.first_query = LIMIT;
     plan.settings.tcp.idle = LIMIT;

@@ -13,7 +13,7 @@ use dns_common::Verdict;
 use dns_userspace::answers::fast;
 use dns_userspace::answers::respond::{Decision, Policy, Transport, decide};
 use dns_userspace::dataplane::Settings;
-use dns_userspace::zones::{Name, Rdata, Rrset, Rtype};
+use dns_userspace::zones::{Name, Rdata, Rrset, Rtype, Snapshot};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -37,6 +37,32 @@ const LINKS: [&str; 8] = [
     "e.l4lb.directory",
 ];
 
+/// What the responder of the kernel makes of a query, in user space: the answer of the slow path, or
+/// nothing at all.
+fn answers_alike(snapshot: &Snapshot, policy: &Policy, ask: &Ask) -> Result<(), TestCaseError> {
+    let query = query(ask);
+    let mut buffer = query.clone();
+    buffer.resize(2048, 0xee);
+    let (verdict, octets) = fast::answer(snapshot, policy, &mut buffer, query.len());
+    if verdict.is_response() {
+        let slow = decide(snapshot, &query, Transport::Udp, policy);
+        let Decision::Respond(slow, _) = slow else {
+            return Err(TestCaseError::fail(format!("{ask:?}: {slow:?}")));
+        };
+        prop_assert_eq!(&buffer[..octets], &slow[..], "{:?}", ask);
+    } else {
+        prop_assert_eq!(
+            &buffer[..query.len()],
+            &query[..],
+            "{:?} {:?}",
+            ask,
+            verdict
+        );
+        prop_assert!(buffer[query.len()..].iter().all(|octet| *octet == 0xee));
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn the_fast_path_says_what_the_slow_path_says(
@@ -47,20 +73,7 @@ proptest! {
         replace(&mut editor, content, complete);
         let policy = Policy::default();
         for ask in &asks {
-            let query = query(ask);
-            let mut buffer = query.clone();
-            buffer.resize(2048, 0xee);
-            let (verdict, octets) = fast::answer(editor.snapshot(), &policy, &mut buffer, query.len());
-            if verdict.is_response() {
-                let slow = decide(editor.snapshot(), &query, Transport::Udp, &policy);
-                let Decision::Respond(slow, _) = slow else {
-                    return Err(TestCaseError::fail(format!("{ask:?}: {slow:?}")));
-                };
-                prop_assert_eq!(&buffer[..octets], &slow[..], "{:?}", ask);
-            } else {
-                prop_assert_eq!(&buffer[..query.len()], &query[..], "{:?} {:?}", ask, verdict);
-                prop_assert!(buffer[query.len()..].iter().all(|octet| *octet == 0xee));
-            }
+            answers_alike(editor.snapshot(), &policy, ask)?;
         }
     }
 
@@ -85,17 +98,7 @@ proptest! {
             editor.commit(2);
             for (link, rtype) in LINKS.iter().flat_map(|link| [(link, 1), (link, 5), (link, 28)]) {
                 let ask = Ask { owner: name(link), upper: 0, id: 7, flags: 0x0100, rtype, opt: None, version: 0 };
-                let query = query(&ask);
-                let mut buffer = query.clone();
-                buffer.resize(2048, 0);
-                let (verdict, octets) = fast::answer(editor.snapshot(), &policy, &mut buffer, query.len());
-                if verdict.is_response() {
-                    let slow = decide(editor.snapshot(), &query, Transport::Udp, &policy);
-                    let Decision::Respond(slow, _) = slow else {
-                        return Err(TestCaseError::fail(format!("{ask:?}: {slow:?}")));
-                    };
-                    prop_assert_eq!(&buffer[..octets], &slow[..], "{:?}", ask);
-                }
+                answers_alike(editor.snapshot(), &policy, &ask)?;
             }
         }
     }
