@@ -26,6 +26,7 @@ pub mod question;
 pub mod rate_limit;
 pub mod respond;
 pub mod sample;
+pub mod shortcut;
 pub mod sum;
 pub mod tally;
 pub mod verdict;

@@ -34,6 +34,8 @@ pub struct Policy {
     pub sample_every: u32,
     /// Microseconds between two ticks of the kernel's clock.
     pub tick: u32,
+    /// One less than the pairs of [shortcuts](crate::shortcut) in use.
+    pub shortcut_mask: u64,
     /// Addresses that are answered, in network order.
     pub ipv4: [[u8; 4]; MAX_ADDRESSES],
     /// Addresses that are answered, in network order.
@@ -42,7 +44,7 @@ pub struct Policy {
     pub limit: RateLimit,
 }
 
-const _: () = assert!(size_of::<Policy>() == 48 + 20 * MAX_ADDRESSES + size_of::<RateLimit>());
+const _: () = assert!(size_of::<Policy>() == 56 + 20 * MAX_ADDRESSES + size_of::<RateLimit>());
 
 /// The word of a [`Policy`] that is `seed`.
 pub const SEED_WORD: usize = 0;
@@ -50,10 +52,13 @@ pub const SEED_WORD: usize = 0;
 pub const LEASE_WORD: usize = 1;
 /// The word of a [`Policy`] whose lower half is `sample_every`.
 pub const SAMPLE_WORD: usize = 5;
+/// The word of a [`Policy`] that is `shortcut_mask`.
+pub const SHORTCUTS_WORD: usize = 6;
 
 const _: () = assert!(core::mem::offset_of!(Policy, seed) == 8 * SEED_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, answer_until) == 8 * LEASE_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, sample_every) == 8 * SAMPLE_WORD);
+const _: () = assert!(core::mem::offset_of!(Policy, shortcut_mask) == 8 * SHORTCUTS_WORD);
 
 /// Interfaces that the map `INTERFACES` can tell apart: its size, a power of two.
 pub const INTERFACE_SLOTS: u32 = 4096;
@@ -130,6 +135,7 @@ impl Policy {
             raised_options: 0,
             sample_every: 0,
             tick: 0,
+            shortcut_mask: 0,
             ipv4: [[0; 4]; MAX_ADDRESSES],
             ipv6: [[0; 16]; MAX_ADDRESSES],
             limit: RateLimit::new(0, 0, 0),

@@ -7,7 +7,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use dns_common::blob::{self, Blob, Table};
 use dns_common::policy::{self, interface_flags};
-use dns_common::{Interface, Policy, Verdict, tally};
+use dns_common::{Interface, Policy, Verdict, shortcut, tally};
 
 /// `BPF_F_MMAPABLE`: user space writes blobs by plain stores.
 pub(crate) const MMAPABLE: usize = 1 << 10;
@@ -15,6 +15,11 @@ pub(crate) const MMAPABLE: usize = 1 << 10;
 /// Keyed hash of a folded owner name to the reference of its blob. User space sizes and writes it.
 #[btf_map]
 static INDEX: HashMap<u64, u64, 262_144> = HashMap::new();
+
+/// Pairs of words that lead to blobs of the index without a look-up in it. User space sizes it, and
+/// writes it one word at a time.
+#[btf_map]
+static SHORTCUTS: Array<[u64; shortcut::WORDS], 262_144, MMAPABLE> = Array::new();
 
 /// Blobs, in pages that are each cut into slots of one size. User space sizes and writes it; a
 /// blob is never changed while a reference to it may be held.
@@ -151,6 +156,16 @@ impl Answers {
         self.policy
     }
 
+    /// The reference that the shortcuts have for a hash.
+    #[inline(always)]
+    fn shortcut(&self, hash: u64) -> Option<u64> {
+        let pair = shortcut::pair(hash, self.policy.shortcut_mask);
+        let words: *const u64 = SHORTCUTS.get_ptr(pair as u32)?.cast();
+        // SAFETY: both are within the value; each is loaded whole, before or after a change.
+        let words = unsafe { [words.read_volatile(), words.add(1).read_volatile()] };
+        shortcut::place(words[0], hash).or(shortcut::place(words[1], hash))
+    }
+
     #[inline(always)]
     fn blob(reference: u64) -> Option<PageBlob> {
         let page = BLOBS.get_ptr((reference / SLOTS_PER_PAGE) as u32)?;
@@ -195,10 +210,13 @@ impl Table for Answers {
 
     #[inline(always)]
     fn find(&self, hash: u64) -> Option<PageBlob> {
-        // SAFETY: an element that is replaced meanwhile gives another reference, old or new; the
-        // responder compares the name in the blob that it leads to.
-        let reference = unsafe { INDEX.get(hash) }?;
-        Self::blob(*reference)
+        let reference = match self.shortcut(hash) {
+            Some(reference) => reference,
+            // SAFETY: an element that is replaced meanwhile gives another reference, old or new; the
+            // responder compares the name in the blob that it leads to.
+            None => *unsafe { INDEX.get(hash) }?,
+        };
+        Self::blob(Blur::new(self.policy).blur(reference))
     }
 
     #[inline(always)]

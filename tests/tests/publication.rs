@@ -246,6 +246,60 @@ fn no_answer_is_torn_or_foreign_under_ten_thousand_updates_a_second() {
     });
 }
 
+/// Pairs of shortcuts grow with the names, and a few names in a hundred find no room in theirs.
+#[test]
+fn names_are_answered_as_they_are_now_with_shortcuts_and_without() {
+    needs_root!();
+    needs!(
+        dns_userspace::dataplane::object().is_some(),
+        "this build has no XDP program"
+    );
+    const MANY: u32 = 4_000;
+    let mut kernel = Kernel::load(&settings()).unwrap();
+    let mut editor = editor_with(SEED, kernel.encoder());
+    let apex = name("mesos");
+    let [client, server] = [CLIENT[0], SERVER[0]].map(|text| text.parse().unwrap());
+    let mut shown: Vec<Option<u32>> = vec![None; MANY as usize];
+    // Names from..to get this generation, or go.
+    for (from, to, generation) in [
+        (0, 100, Some(1)),
+        (50, MANY, Some(2)),
+        (0, 60, None),
+        (1_000, 3_000, None),
+        (2_000, MANY, Some(3)),
+        (0, MANY, Some(4)),
+        (100, MANY, None),
+        (100, 2_100, Some(5)),
+    ] {
+        shown[from as usize..to as usize].fill(generation);
+        let there = (0..).zip(&shown);
+        let content = there.filter_map(|(number, generation)| {
+            let generation = (*generation)?;
+            let address = Rdata::A(Ipv4Addr::from_bits(generation << 16 | number));
+            Some((owner(number), Rrset::new(Rtype::A, 60, vec![address])))
+        });
+        editor.replace(&apex, content.collect()).unwrap();
+        editor.mark_complete(&apex, true).unwrap();
+        editor.commit(generation.unwrap_or_default());
+        kernel.publish(editor.snapshot()).unwrap();
+        for (number, generation) in (0..).zip(&shown) {
+            let asked = message(number, 1);
+            let frame = Frame::query(client, server, asked.clone()).octets();
+            let (action, out) = kernel.run(&frame).unwrap();
+            assert_eq!(action, Action::Tx, "n{number}");
+            let response = Frame::read(out).unwrap().payload;
+            let records = &response[asked.len()..];
+            match generation {
+                Some(generation) => {
+                    let address = (generation << 16 | number).to_be_bytes();
+                    assert_eq!(records[12..], address, "n{number}");
+                }
+                None => assert_eq!(response[3] & 0xf, 3, "n{number}"),
+            }
+        }
+    }
+}
+
 /// The response to `message(6, 1)` with these records.
 fn response(records: &[(u32, u32)]) -> (Vec<u8>, Vec<u8>) {
     let asked = message(6, 1);

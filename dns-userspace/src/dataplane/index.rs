@@ -1,17 +1,20 @@
 //! The index of the kernel: hashes of names to places of their answers, changed many at a time.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::MapData;
 
+use super::shortcuts::Shortcuts;
 use super::sys::bpf;
 
 /// Entries written by one system call.
 const BATCH: usize = 4096;
 
-/// The BPF map INDEX, and changes of it that are not written yet.
+/// The BPF map INDEX with its shortcuts, and changes of it that are not written yet.
 pub(super) struct Index {
     map: MapData,
+    shortcuts: Shortcuts,
     hashes: Vec<u64>,
     places: Vec<u64>,
 }
@@ -21,9 +24,10 @@ pub(super) type Refused = Vec<(u64, i32)>;
 
 impl Index {
     /// `map` has keys and values of eight octets.
-    pub(super) const fn new(map: MapData) -> Self {
+    pub(super) const fn new(map: MapData, shortcuts: Shortcuts) -> Self {
         Self {
             map,
+            shortcuts,
             hashes: Vec::new(),
             places: Vec::new(),
         }
@@ -40,15 +44,26 @@ impl Index {
 
     pub(super) fn flush_insertions(&mut self, refused: &mut Refused) {
         const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+        let before = refused.len();
         self.batch(BPF_MAP_UPDATE_BATCH, refused);
+        for (hash, place) in self.hashes.drain(..).zip(self.places.drain(..)) {
+            self.shortcuts.insert(hash, place as u32);
+        }
+        for (hash, _) in refused.iter().skip(before) {
+            self.shortcuts.remove(*hash);
+        }
     }
 
     /// Has these hashes lead nowhere.
     pub(super) fn remove(&mut self, hashes: &[u64], refused: &mut Refused) {
         const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
         for some in hashes.chunks(BATCH) {
+            for hash in some {
+                self.shortcuts.remove(*hash);
+            }
             self.hashes.extend_from_slice(some);
             self.batch(BPF_MAP_DELETE_BATCH, refused);
+            self.hashes.clear();
         }
         // What is not there needs no removal.
         refused.retain(|(_, reason)| *reason != libc::ENOENT);
@@ -86,8 +101,66 @@ impl Index {
             refused.extend(hashes.get(before).map(|&hash| (hash, reason)));
             done += before + 1;
         }
-        self.hashes.clear();
-        self.places.clear();
+    }
+
+    /// Has shortcuts for as many names, if there are too few.
+    ///
+    /// # Errors
+    /// The kernel does not tell what is in the index: what it has not told is not among the shortcuts.
+    pub(super) fn widen_shortcuts(&mut self, names: usize) -> io::Result<()> {
+        if !self.shortcuts.is_narrow(names) {
+            return Ok(());
+        }
+        self.shortcuts.widen(names);
+        self.visit(|hash, place| self.shortcuts.insert(hash, place as u32))
+    }
+
+    /// All entries: hashes and places.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(super) fn entries(&self) -> io::Result<Vec<(u64, u64)>> {
+        let mut entries = Vec::new();
+        self.visit(|hash, place| entries.push((hash, place)))?;
+        Ok(entries)
+    }
+
+    fn visit(&self, mut note: impl FnMut(u64, u64)) -> io::Result<()> {
+        const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+        let mut hashes = vec![0u64; BATCH];
+        let mut places = vec![0u64; BATCH];
+        let mut next = 0u32;
+        let mut is_first = true;
+        loop {
+            let mut attribute = Batch {
+                in_batch: if is_first {
+                    0
+                } else {
+                    (&raw const next) as u64
+                },
+                out_batch: (&raw mut next) as u64,
+                keys: hashes.as_mut_ptr() as u64,
+                values: places.as_mut_ptr() as u64,
+                count: BATCH as u32,
+                map_fd: self.map_fd(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: `Batch` is the kernel's structure; there is room for `count` keys and values of
+            // eight octets each, and for the four octets that say where to go on.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attribute) };
+            let is_last = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            let found = hashes.iter().zip(&places).take(attribute.count as usize);
+            found.for_each(|(hash, place)| note(*hash, *place));
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+        }
     }
 
     fn map_fd(&self) -> u32 {

@@ -30,6 +30,7 @@ mod publish;
 mod reason;
 mod running;
 mod sample;
+mod shortcuts;
 mod slots;
 mod sys;
 mod tally;

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use aya::maps::{Array, HashMap as BpfHashMap, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp as XdpProgram};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dns_common::policy::{
-    INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, flags,
+    INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, SHORTCUTS_WORD, flags,
 };
+use dns_common::shortcut::WORDS;
 use dns_common::tally::COUNTERS;
 use dns_common::{Interface, Policy, RateLimit};
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +26,7 @@ use super::lease::{Clock, tick};
 use super::mapping::Mapping;
 use super::pins::{self, Set};
 use super::publish::{Occupancy, Publisher};
+use super::shortcuts::Shortcuts;
 use super::tally::Tally;
 use super::{Mode, trace};
 use crate::transfer::Prefix;
@@ -160,7 +162,12 @@ impl Xdp {
     /// As [`Self::load`], or the maps do not fit or hold what is no answer.
     pub(super) fn adopt(object: &[u8], settings: &Settings, set: &Set) -> Result<Self> {
         let pages = pages(settings)?;
-        for (map, room) in [("INDEX", settings.max_names), ("BLOBS", pages)] {
+        let shortcuts = Shortcuts::room_for(settings.max_names);
+        for (map, room) in [
+            ("INDEX", settings.max_names),
+            ("SHORTCUTS", shortcuts),
+            ("BLOBS", pages),
+        ] {
             let found = set.room(map)?;
             ensure!(found == room, "{map} has room for {found} and not {room}");
         }
@@ -184,6 +191,7 @@ impl Xdp {
 
     fn open(object: &[u8], settings: &Settings, place: &Place<'_>) -> Result<Self> {
         let pages = pages(settings)?;
+        let shortcuts = Shortcuts::room_for(settings.max_names);
         let btf = Btf::from_sys_fs().ok();
         let pinned = match place {
             Place::Adopted(set) => set.maps(),
@@ -193,6 +201,7 @@ impl Xdp {
         loader
             .btf(btf.as_ref())
             .map_max_entries("INDEX", settings.max_names)
+            .map_max_entries("SHORTCUTS", shortcuts)
             .map_max_entries("BLOBS", pages);
         if let Place::Adopted(set) = place {
             for name in &pinned {
@@ -217,18 +226,18 @@ impl Xdp {
             .map(|error| format!("loading the TC program: {}", brief(&error)));
         let policy = Mapping::new(array(&ebpf, "POLICY")?, POLICY_WORDS)
             .context("mapping the BPF map POLICY")?;
+        let policy = Arc::new(policy);
         let is_adopted = matches!(place, Place::Adopted(_));
         let seed = match is_adopted {
             true => policy.load(SEED_WORD),
             false => settings.seed,
         };
-        let inherited = match is_adopted {
-            true => entries(&ebpf).context("reading the BPF map INDEX")?,
-            false => Vec::new(),
-        };
         let index = take_hash_map(&mut ebpf, "INDEX")?;
+        let words = Mapping::new(array(&ebpf, "SHORTCUTS")?, shortcuts as usize * WORDS)
+            .context("mapping the BPF map SHORTCUTS")?;
         let mut publisher = Publisher::new(
             index,
+            Shortcuts::new(words, Arc::clone(&policy), shortcuts),
             array(&ebpf, "BLOBS")?,
             pages,
             array(&ebpf, "ZONES")?,
@@ -237,7 +246,7 @@ impl Xdp {
         )
         .context("mapping the BPF arrays")?;
         if is_adopted {
-            publisher.adopt(&inherited).context("reading the maps")?;
+            publisher.adopt().context("reading the maps")?;
         }
         let Some(Map::LpmTrie(allowed)) = ebpf.take_map("ALLOWED") else {
             bail!("the object has no LPM trie ALLOWED");
@@ -250,7 +259,7 @@ impl Xdp {
             publisher,
             allowed,
             tick: u32::try_from(tick()?.as_micros())?,
-            policy: Arc::new(policy),
+            policy,
             sample_every: 0,
             interfaces: HashMap::new(),
             _trace: trace,
@@ -285,7 +294,7 @@ impl Xdp {
         // SAFETY: `Policy` is `repr(C)`, without padding, and made of whole words.
         let words: [u64; POLICY_WORDS] = unsafe { std::mem::transmute(policy) };
         for (at, word) in words.into_iter().enumerate() {
-            if at != LEASE_WORD {
+            if at != LEASE_WORD && at != SHORTCUTS_WORD {
                 self.policy.store(at, word);
             }
         }
@@ -437,13 +446,6 @@ fn take_hash_map(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
         Some(Map::HashMap(data)) => Ok(data),
         _ => bail!("the object has no hash map {name}"),
     }
-}
-
-/// What an earlier daemon has left in the index.
-fn entries(ebpf: &Ebpf) -> Result<Vec<(u64, u64)>> {
-    let map = ebpf.map("INDEX").context("the object has no map INDEX")?;
-    let index = BpfHashMap::<_, u64, u64>::try_from(map)?;
-    Ok(index.iter().collect::<Result<_, _>>()?)
 }
 
 /// Whether an interface of this index is in the network namespace of the process.

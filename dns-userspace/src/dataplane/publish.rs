@@ -21,7 +21,12 @@
 //!    a hash map may be given to another key while it is read; the place read then is that of
 //!    another name, its blob is whole by 1 and 2, and the comparison of the name turns it away.
 //!
-//! By 3 an answer is from one blob, by 1 and 2 that blob is as it was written for the name in it,
+//! 4. *A shortcut leads where the index leads.* It is written after the entry of the index and taken
+//!    away before it, one word at a time, so what is said in 2 and 3 of an entry holds for it: it is
+//!    gone before the place that it leads to goes back. A word may be missing, or be found by a hash
+//!    with the same upper half: the index is asked, or the name compared.
+//!
+//! By 3 and 4 an answer is from one blob, by 1 and 2 that blob is as it was written for the name in it,
 //! and the name is the one asked: no answer is torn and none is another's. `tests/publication.rs`
 //! tries it with ten thousand changes a second.
 //!
@@ -52,6 +57,7 @@ use tracing::warn;
 use super::arena::{Arena, ArenaEncoder, name_in};
 use super::index::{Index, Refused};
 use super::mapping::Mapping;
+use super::shortcuts::Shortcuts;
 use crate::zones::blob::Blob;
 use crate::zones::hash::owner_hash;
 use crate::zones::{Encoder, Name, Node, Snapshot, ZoneIndex};
@@ -126,6 +132,7 @@ struct Step {
 impl Publisher {
     pub(super) fn new(
         index: MapData,
+        shortcuts: Shortcuts,
         blobs: BorrowedFd<'_>,
         pages: u32,
         zones: BorrowedFd<'_>,
@@ -133,7 +140,7 @@ impl Publisher {
         capacity: usize,
     ) -> io::Result<Self> {
         Ok(Self {
-            index: Index::new(index),
+            index: Index::new(index, shortcuts),
             arena: Arc::new(Arena::new(blobs, pages)?),
             zones: Mapping::new(zones, blob::MAX_ZONES as usize)?,
             capacity,
@@ -155,12 +162,13 @@ impl Publisher {
         self.shown.seed()
     }
 
-    /// Takes over what an earlier daemon has left in the maps: the `entries` of the index, and the
-    /// denials. They answer until a snapshot says otherwise.
+    /// Takes over what an earlier daemon has left in the maps: the index and the denials. They answer
+    /// until a snapshot says otherwise.
     ///
     /// # Errors
     /// The maps hold something that no daemon leaves there.
-    pub(super) fn adopt(&mut self, entries: &[(u64, u64)]) -> io::Result<()> {
+    pub(super) fn adopt(&mut self) -> io::Result<()> {
+        let entries = self.index.entries()?;
         let denials: Vec<(usize, u64)> = (0..self.denials.len())
             .map(|zone| (zone, self.zones.load(zone)))
             .filter(|(_, place)| *place != 0)
@@ -171,7 +179,7 @@ impl Publisher {
             .collect();
         let seed = self.seed();
         let mut blobs = self.arena.inherit(&places, seed)?.into_iter();
-        for (&(hash, _), blob) in entries.iter().zip(&mut blobs) {
+        for ((hash, _), blob) in entries.into_iter().zip(&mut blobs) {
             if name_in(&blob).is_none_or(|name| owner_hash(seed, name) != hash) {
                 return Err(io::Error::other("a name is not where its hash says"));
             }
@@ -183,7 +191,7 @@ impl Publisher {
             }
         }
         self.names = self.inherited.len();
-        Ok(())
+        self.index.widen_shortcuts(self.names)
     }
 
     /// Takes out what an earlier daemon has published and this snapshot does not have. Names of a
@@ -259,6 +267,12 @@ impl Publisher {
         let was_full = self.is_any(Absent::Full);
         let before = Arc::clone(&self.shown);
         let mut step = Step::default();
+        if let Err(error) = self
+            .index
+            .widen_shortcuts(snapshot.len().min(self.capacity))
+        {
+            warn!(%error, "some names have no shortcut: reading the BPF map INDEX");
+        }
         // Blobs were written by plain stores; what follows makes them known.
         fence(Ordering::Release);
         self.settle(snapshot, &mut step);
