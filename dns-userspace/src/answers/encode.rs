@@ -214,17 +214,16 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
     // Without an alias, and without stars that are taken out of the question, the node decides.
     let decides = !is_alias && !node.owner().wire().contains(&b'*');
     let finished = |rtype| {
-        let addresses = [Rtype::A, Rtype::AAAA].contains(&rtype) && decides;
-        match node.rrset(rtype).filter(|_| addresses) {
-            Some(rrset) => finish_addresses(node, rrset),
-            None if decides => finish(snapshot, node, &resolve_at(snapshot, node, rtype)?, rtype),
-            None => finish(
-                snapshot,
-                node,
-                &resolve(snapshot, node.owner(), rtype)?,
-                rtype,
-            ),
+        if !decides {
+            let resolution = resolve(snapshot, node.owner(), rtype)?;
+            return finish(snapshot, node, &resolution, rtype);
         }
+        let rrset = node.rrset(rtype)?;
+        if [Rtype::A, Rtype::AAAA].contains(&rtype) {
+            return finish_addresses(node, rrset);
+        }
+        finish_service(snapshot, node, rrset)
+            .or_else(|| finish(snapshot, node, &resolve_at(snapshot, node, rtype)?, rtype))
     };
     let mut answers: Vec<Finished> = rtypes
         .into_iter()
@@ -237,10 +236,12 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
     answers
 }
 
+/// Points at the name in the question.
+const POINTER_TO_QUESTION: [u8; 2] = [0xc0, HEADER_OCTETS as u8];
+
 /// What [`finish`] gives for the addresses of a node that decides by itself, without the detour: most
 /// names have one address and nothing else, and there may be a million of them.
 fn finish_addresses(node: &Node, rrset: &Rrset) -> Option<Finished> {
-    const POINTER_TO_QUESTION: [u8; 2] = [0xc0, 12];
     let owner = match node.owner().wire() {
         // The root is shorter than a pointer.
         root @ [0] => root,
@@ -257,21 +258,7 @@ fn finish_addresses(node: &Node, rrset: &Rrset) -> Option<Finished> {
     let copies = if data.len() > 1 { 2 } else { 1 };
     let mut body = Vec::with_capacity(turning * copies);
     for one in data {
-        body.extend_from_slice(owner);
-        body.extend_from_slice(&rrset.rtype().0.to_be_bytes());
-        body.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
-        body.extend_from_slice(&rrset.ttl().to_be_bytes());
-        match one {
-            Rdata::A(ip) => {
-                body.extend_from_slice(&[0, 4]);
-                body.extend_from_slice(&ip.octets());
-            }
-            Rdata::Aaaa(ip) => {
-                body.extend_from_slice(&[0, 16]);
-                body.extend_from_slice(&ip.octets());
-            }
-            _ => return None,
-        }
+        push_address(&mut body, owner, rrset, one)?;
     }
     if copies > 1 {
         body.extend_from_within(..);
@@ -286,6 +273,94 @@ fn finish_addresses(node: &Node, rrset: &Rrset) -> Option<Finished> {
         } else {
             0
         },
+        ..Entry::default()
+    };
+    Some(Finished {
+        entry,
+        starts: Vec::new(),
+        body,
+    })
+}
+
+/// Type, class and TTL of a record behind its owner.
+fn push_head(body: &mut Vec<u8>, owner: &[u8], rrset: &Rrset) {
+    body.extend_from_slice(owner);
+    body.extend_from_slice(&rrset.rtype().0.to_be_bytes());
+    body.extend_from_slice(&wire::rtype::CLASS_IN.to_be_bytes());
+    body.extend_from_slice(&rrset.ttl().to_be_bytes());
+}
+
+/// An address record; `None` if it is none.
+fn push_address(body: &mut Vec<u8>, owner: &[u8], rrset: &Rrset, data: &Rdata) -> Option<()> {
+    push_head(body, owner, rrset);
+    match data {
+        Rdata::A(ip) => {
+            body.extend_from_slice(&[0, 4]);
+            body.extend_from_slice(&ip.octets());
+        }
+        Rdata::Aaaa(ip) => {
+            body.extend_from_slice(&[0, 16]);
+            body.extend_from_slice(&ip.octets());
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// What [`finish`] gives for the one SRV record of a node that decides by itself, without the detour:
+/// a task has several such names. `None` for anything else.
+fn finish_service(snapshot: &Snapshot, node: &Node, rrset: &Rrset) -> Option<Finished> {
+    /// Owner, as a pointer, to the length of RDATA.
+    const HEAD_OCTETS: usize = 12;
+    /// Priority, weight and port.
+    const BEFORE_TARGET: usize = 6;
+    let [Rdata::Srv(priority, weight, port, target)] = rrset.data() else {
+        return None;
+    };
+    let (owner, target_wire) = (node.owner().wire(), target.wire());
+    // The root is shorter than a pointer.
+    if owner.len() <= 1 || target_wire.len() <= 1 {
+        return None;
+    }
+    let rdata_octets = BEFORE_TARGET + target_wire.len();
+    let mut body = Vec::with_capacity(HEAD_OCTETS + rdata_octets + 2 * (HEAD_OCTETS + 16));
+    push_head(&mut body, &POINTER_TO_QUESTION, rrset);
+    body.extend_from_slice(&u16::try_from(rdata_octets).ok()?.to_be_bytes());
+    for field in [priority, weight, port] {
+        body.extend_from_slice(&field.to_be_bytes());
+    }
+    body.extend_from_slice(target_wire);
+    let rotating_octets = body.len();
+
+    let before = HEADER_OCTETS + owner.len() + 4;
+    // Where the target stands first: at the end of the question, or in the record.
+    let target_at = match node.owner().is_at_or_below(target) {
+        true => HEADER_OCTETS + owner.len() - target_wire.len(),
+        false => before + HEAD_OCTETS + BEFORE_TARGET,
+    };
+    let pointer = (0xc000 | u16::try_from(target_at).ok()?).to_be_bytes();
+    let mut additionals = 0;
+    if let Some(leads_to) = snapshot.node(target) {
+        for addresses in [Rtype::A, Rtype::AAAA].map(|rtype| leads_to.rrset(rtype)) {
+            let Some(addresses) = addresses else {
+                continue;
+            };
+            for one in addresses.data() {
+                push_address(&mut body, &pointer, addresses, one)?;
+            }
+            additionals += addresses.data().len();
+        }
+    }
+    if before + body.len() > wire::MAX_UDP_OCTETS as usize {
+        return None;
+    }
+    let entry = Entry {
+        rtype: rrset.rtype().0,
+        answers: 1,
+        additionals: u8::try_from(additionals).ok()?,
+        rotating: 1,
+        rotating_octets: u16::try_from(rotating_octets).ok()?,
+        tail_octets: u16::try_from(body.len() - rotating_octets).ok()?,
         ..Entry::default()
     };
     Some(Finished {
