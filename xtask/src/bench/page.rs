@@ -162,8 +162,9 @@ impl Results {
             page.push_str(
                 "\n## The control plane at size\n\n\
                  From the start of the daemon on a state of so many tasks, about a kilobyte each, \
-                 to the last name in the kernel's maps; then what a refresh costs that finds \
-                 nothing changed.\n\n",
+                 to the last name that is served, in the kernel's maps or by user space alone: processor \
+                 time and the most memory until then; the memory of the maps, and what a refresh costs that finds \
+                 nothing changed, with the memory afterwards.\n\n",
             );
             page.push_str(&scale_table(&self.scale));
         }
@@ -186,19 +187,25 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 fn scale_table(costs: &[Cost]) -> String {
     let mut text = String::from(
-        "| tasks | state MB | names | published s | CPU s | MiB | maps MiB | refresh CPU ms |\n\
-         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        "| tasks | answered by | state MB | names | published s | CPU s | MiB | at most | maps MiB | refresh CPU ms |\n\
+         | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for cost in costs {
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
+            "| {} | {} | {:.1} | {} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} |",
             cost.tasks,
+            if cost.in_kernel {
+                "kernel"
+            } else {
+                "user space"
+            },
             cost.state_octets as f64 / 1e6,
             cost.names,
             cost.published.as_secs_f64(),
             cost.processor_time.as_secs_f64(),
             mebibytes(cost.memory as f64),
+            mebibytes(cost.peak as f64),
             mebibytes(cost.map_memory as f64),
             cost.refresh.as_secs_f64() * 1e3,
         );

@@ -28,30 +28,37 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Refreshes of the same state that are averaged.
 const REFRESHES: u64 = 5;
 
+/// Between two refreshes, and longer than reading a state takes.
+const REST: Duration = Duration::from_millis(600);
+
 /// What one state costs.
 pub(super) struct Cost {
     pub(super) tasks: usize,
+    /// Whether the kernel answers, or user space alone.
+    pub(super) in_kernel: bool,
     pub(super) state_octets: usize,
-    /// Names in the index of the kernel.
+    /// Names that are served.
     pub(super) names: u64,
-    /// From the start of the daemon to the last name in the kernel.
+    /// From the start of the daemon to the last name served.
     pub(super) published: Duration,
     /// Processor time until then.
     pub(super) processor_time: Duration,
-    /// Memory of the process then.
+    /// Memory of the process between two refreshes.
     pub(super) memory: u64,
+    /// The most that it had in RAM until it was published.
+    pub(super) peak: u64,
     /// Memory of the BPF maps.
     pub(super) map_memory: u64,
     /// Processor time of a refresh that changes nothing.
     pub(super) refresh: Duration,
 }
 
-/// Starts the daemon on a state of this many tasks.
+/// Starts the daemon on a state of this many tasks, with XDP or without.
 ///
 /// # Errors
 ///
 /// The daemon does not publish it.
-pub(super) fn measure(bed: &Bed, tasks: usize) -> Result<Cost> {
+pub(super) fn measure(bed: &Bed, tasks: usize, in_kernel: bool) -> Result<Cost> {
     let listener = bed.server.enter(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
     let leader = listener.local_addr()?.to_string();
     let state = String::from_utf8(cluster_state(tasks, (tasks / 25).clamp(10, 5_000)))?;
@@ -69,7 +76,7 @@ pub(super) fn measure(bed: &Bed, tasks: usize) -> Result<Cost> {
         "httpListener": "127.0.0.1",
         "xdp": {
             "interfaces": [INTERFACE],
-            "mode": "native",
+            "mode": if in_kernel { "native" } else { "off" },
             "max_names": tasks * 24 + 100_000,
             "pin_path": pins.path(),
             "on_exit": "detach",
@@ -81,34 +88,48 @@ pub(super) fn measure(bed: &Bed, tasks: usize) -> Result<Cost> {
     let start = Instant::now();
     let mut command = bed.server.command(&bed.daemon);
     let mut process = Process::start("mesos-xdns", command.args(["run", "--config"]).arg(&path))?;
-    let status = wait_until_published(bed, &path, &mut process)?;
+    let status = wait_until_published(bed, &path, &mut process, in_kernel)?;
     let published = start.elapsed();
     let family = usage::family(process.id());
     let processor_time = usage::processor_time(&family);
-    let memory = usage::memory(&family);
-    let map_memory = program_time::map_memory(&bed.server, INTERFACE)?;
+    let peak = usage::peak(&family);
+    let map_memory = match in_kernel {
+        true => program_time::map_memory(&bed.server, INTERFACE)?,
+        false => 0,
+    };
     let refresh = refresh(bed, &path, &family, &status)?;
+    // A state that has come is being read.
+    thread::sleep(REST);
+    let memory = usage::memory(&family);
     process.stop()?;
     Ok(Cost {
         tasks,
+        in_kernel,
         state_octets,
-        names: number(&status, "/xdp/names"),
+        names: number(&status, "/names"),
         published,
         processor_time,
         memory,
+        peak,
         map_memory,
         refresh,
     })
 }
 
-fn wait_until_published(bed: &Bed, config: &Path, process: &mut Process) -> Result<Value> {
+fn wait_until_published(
+    bed: &Bed,
+    config: &Path,
+    process: &mut Process,
+    in_kernel: bool,
+) -> Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         // The daemon refuses until it has a state.
         if let Ok(status) = status(bed, config)
-            && number(&status, "/xdp/names") > 0
-            && number(&status, "/xdp/names") + number(&status, "/xdp/left_out")
-                >= number(&status, "/names")
+            && status["ready"] == true
+            && (!in_kernel
+                || number(&status, "/xdp/names") + number(&status, "/xdp/left_out")
+                    >= number(&status, "/names"))
         {
             return Ok(status);
         }
@@ -162,11 +183,13 @@ impl Cost {
     pub(super) fn json(&self) -> Value {
         json!({
             "tasks": self.tasks,
+            "in_kernel": self.in_kernel,
             "state_octets": self.state_octets,
             "names": self.names,
             "published_seconds": self.published.as_secs_f64(),
             "processor_seconds": self.processor_time.as_secs_f64(),
             "memory_octets": self.memory,
+            "peak_memory_octets": self.peak,
             "map_memory_octets": self.map_memory,
             "refresh_processor_seconds": self.refresh.as_secs_f64(),
         })

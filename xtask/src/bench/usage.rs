@@ -35,6 +35,22 @@ pub(super) fn memory(family: &[u32]) -> u64 {
     family.iter().filter_map(|id| proportional_set(*id)).sum()
 }
 
+/// The most memory that each of the processes had in RAM, in all.
+pub(super) fn peak(family: &[u32]) -> u64 {
+    let of = |id: &u32| -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        kibibytes(&status, "VmHWM:")
+    };
+    family.iter().filter_map(of).sum()
+}
+
+/// The octets that a file below /proc says of a key.
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// The fields of /proc/PID/stat behind the name, from the state on.
 fn fields(id: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
@@ -59,9 +75,7 @@ fn time_of(id: u32) -> Option<Duration> {
 /// Octets of the proportional set: a page shared by two counts half for each.
 fn proportional_set(id: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+    kibibytes(&rollup, "Pss:")
 }
 
 #[cfg(test)]
