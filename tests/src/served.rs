@@ -130,6 +130,7 @@ impl Plan {
                 terms: Default::default(),
                 tcp: TcpLimits::default(),
                 encrypted: Vec::new(),
+                watch: Arc::default(),
             },
             fast_path: Some(Arc::new(FinishedAnswers)),
             upstreams: None,

@@ -3,10 +3,14 @@
 
 use std::process::{Command, Stdio};
 
+use serde_json::json;
 use tests::{
     cable::SERVER,
     dig::Dig,
-    needs_scene, needs_tool,
+    fake_master::FakeMaster,
+    needs_daemon, needs_scene, needs_tool,
+    port::free_ports,
+    running::{Running, wait_for},
     scene::{Scene, fake_local},
 };
 
@@ -60,6 +64,46 @@ fn the_ranking_names_who_asks_and_what_for() {
     assert!(line.is_some_and(|line| line.ends_with("100.0%")), "{text}");
     assert!(text.contains(tests::cable::CLIENT[0]), "{text}");
     assert!(text.contains("answered"), "{text}");
+}
+
+#[test]
+fn the_ranking_needs_no_xdp() {
+    needs_tool!("dig");
+    needs_daemon!();
+    let master = FakeMaster::start().unwrap();
+    master.serve_state(&fake_local());
+    let leader = format!("master@{}", master.address());
+    master.set_leader(&leader).unwrap();
+    let ports = free_ports(2);
+    let config = json!({
+        "masters": [master.address().to_string()], "port": ports[0],
+        "httpListener": "127.0.0.1", "httpPort": ports[1], "xdp": {"mode": "off"},
+    });
+    let _running = Running::start(&config).unwrap();
+    let dig = Dig::at("127.0.0.1").port(ports[0]);
+    let known = || dig.ask(TASK, "A").ok();
+    wait_for("the first state", known, |reply| {
+        reply.as_ref().is_some_and(|one| !one.answer.is_empty())
+    })
+    .unwrap();
+    let binary = tests::daemon::binary().expect("the daemon's binary");
+    let mut top = Command::new(binary);
+    top.args([
+        "top",
+        "--once",
+        "--url",
+        &format!("http://127.0.0.1:{}", ports[1]),
+    ]);
+    let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
+    while top.try_wait().unwrap().is_none() {
+        dig.ask(TASK, "A").unwrap();
+    }
+    let text = String::from_utf8(top.wait_with_output().unwrap().stdout).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{TASK}. A")));
+    assert!(line.is_some_and(|line| line.ends_with("100.0%")), "{text}");
+    assert!(text.contains("\n127.0.0.1 "), "{text}");
 }
 
 #[test]

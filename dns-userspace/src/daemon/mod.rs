@@ -315,7 +315,8 @@ impl Daemon {
         let mut open = Sockets::default();
         if config.dns_on {
             let served = &self.account.outlet.served;
-            open.dns = Some(self.answering.open(&self.setup, served, None)?);
+            let watch = &self.account.watch;
+            open.dns = Some(self.answering.open(&self.setup, served, watch, None)?);
         }
         open.http = http.map(|one| HttpServer::start(one, Arc::clone(&self.account)));
         *lock(&self.account.sockets) = open;

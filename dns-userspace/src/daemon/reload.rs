@@ -101,7 +101,8 @@ impl Daemon {
                 let answering = answering.as_ref().unwrap_or(&self.answering);
                 let served = &self.account.outlet.served;
                 let before = lock(&self.account.sockets);
-                let server = answering.open(&setup, served, before.dns.as_ref())?;
+                let server =
+                    answering.open(&setup, served, &self.account.watch, before.dns.as_ref())?;
                 Step::Replace(Some(server))
             }
             true => Step::Replace(None),

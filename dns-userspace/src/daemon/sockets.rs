@@ -23,6 +23,7 @@ use crate::http;
 use crate::server::{
     self, Certificate, Encrypted, EncryptedProtocol, FastPath, FinishedAnswers, Server, Terms,
 };
+use crate::telemetry::Watch;
 use crate::transfer::Responder;
 use crate::zones::snapshot::Served;
 
@@ -113,6 +114,7 @@ impl Answering {
         &self,
         setup: &Setup,
         served: &Arc<Served>,
+        watch: &Arc<Watch>,
         before: Option<&Server>,
     ) -> Result<Server> {
         let mut tcp = listen::tcp_limits(&setup.config);
@@ -129,6 +131,7 @@ impl Answering {
                 Some(before) => before.encrypted().cloned().collect(),
                 None => encrypted(&setup.config.server)?,
             },
+            watch: Arc::clone(watch),
         };
         let listener = listen::listener(&setup.config)?;
         loop {

@@ -1,4 +1,5 @@
-//! The packets that the XDP program hands over, while somebody watches.
+//! The packets that the XDP program hands over, while somebody watches. Where there is no program, the
+//! server is asked for its queries instead.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,6 +27,8 @@ pub async fn keep_sampling(dataplane: Arc<Mutex<DataPlane>>, watch: Arc<Watch>) 
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .sample(every);
+        // The program has seen what reaches the server.
+        watch.ask_server(if samples.is_none() { every } else { 0 });
         let relayed = async {
             match samples {
                 Some(samples) => relay(samples?, &watch).await,

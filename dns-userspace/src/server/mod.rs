@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answers::{Policy, Rcode, Transport, fast};
 use crate::forwarder::Forwarder;
+use crate::telemetry::Watch;
 use crate::transfer::Responder;
 use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
@@ -96,6 +97,8 @@ pub struct Settings {
     pub tcp: TcpLimits,
     /// What is served over TLS and HTTPS.
     pub encrypted: Vec<Encrypted>,
+    /// Who may want to see queries over UDP.
+    pub watch: Arc<Watch>,
 }
 
 /// A socket could not be had.
@@ -149,6 +152,7 @@ struct Shared {
     /// As `stop`, for threads that look often: a token is read under a lock.
     is_stopping: AtomicBool,
     tasks: TaskTracker,
+    watch: Arc<Watch>,
 }
 
 impl Shared {
@@ -196,6 +200,7 @@ pub fn start(
         stop: CancellationToken::new(),
         is_stopping: AtomicBool::new(false),
         tasks: TaskTracker::new(),
+        watch: Arc::clone(&settings.watch),
     });
     let mut listening = Vec::new();
     let mut sockets = Vec::new();

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::answers::Transport;
+use crate::telemetry::{Sample, Seen};
 
 use super::breakdown::Source;
 use super::counters::{Counters, Totals};
@@ -63,6 +64,8 @@ pub(super) fn serve(shared: &Arc<Shared>, listener: &UdpListener, counters: &Arc
         batch: Batch::new(BATCH, takes_local(&listener.address)),
         tally: Totals::default(),
         received: Instant::now(),
+        watched: 0,
+        unwatched: 0,
         shared,
         listener,
         counters,
@@ -88,6 +91,10 @@ struct Worker<'w> {
     tally: Totals,
     /// When the batch came. The clock is read twice for a batch, not for each query.
     received: Instant,
+    /// One of how many queries somebody wants to see; 0 if none.
+    watched: u32,
+    /// Queries since the last that was seen.
+    unwatched: u32,
     shared: &'w Arc<Shared>,
     listener: &'w UdpListener,
     counters: &'w Arc<Counters>,
@@ -97,6 +104,7 @@ impl Worker<'_> {
     /// Answers the datagrams that were received.
     fn answer(&mut self, count: usize) {
         self.received = Instant::now();
+        self.watched = self.shared.watch.of_server();
         let snapshot = self.shared.served.load();
         let rules = self.shared.rules.load();
         let transfers = self.shared.transfers.load();
@@ -135,6 +143,17 @@ impl Worker<'_> {
             return;
         };
         *header = Header::of(buffer, len);
+        if self.watched != 0 {
+            self.unwatched += 1;
+            if self.unwatched >= self.watched {
+                self.unwatched = 0;
+                self.shared.watch.hand_over(Sample {
+                    at: SystemTime::now(),
+                    seen: Seen::of_message(address, buffer.get(..len).unwrap_or_default()),
+                    frame: None,
+                });
+            }
+        }
         let client = Client {
             address,
             transport: Transport::Udp,

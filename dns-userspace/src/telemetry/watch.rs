@@ -29,6 +29,8 @@ pub struct Sample {
 pub struct Watch {
     samples: broadcast::Sender<Sample>,
     every: AtomicU32,
+    /// As `every`, for the server; 0 where its queries have been handed over before.
+    of_server: AtomicU32,
     changes: watch::Sender<u32>,
     /// Watchers by what they want.
     wanted: Mutex<BTreeMap<u32, usize>>,
@@ -47,6 +49,7 @@ impl Default for Watch {
         Self {
             samples: broadcast::Sender::new(BACKLOG),
             every: AtomicU32::new(0),
+            of_server: AtomicU32::new(0),
             changes: watch::Sender::new(0),
             wanted: Mutex::default(),
         }
@@ -58,6 +61,17 @@ impl Watch {
     #[must_use]
     pub fn every(&self) -> u32 {
         self.every.load(Ordering::Relaxed)
+    }
+
+    /// One of how many queries that reach the server is wanted; 0 if none is.
+    #[must_use]
+    pub fn of_server(&self) -> u32 {
+        self.of_server.load(Ordering::Relaxed)
+    }
+
+    /// Has the server hand over one of so many queries.
+    pub fn ask_server(&self, every: u32) {
+        self.of_server.store(every, Ordering::Relaxed);
     }
 
     /// Tells of changes of [`Self::every`].
