@@ -12,6 +12,7 @@ use super::pipeline::{duration_histogram, lock};
 use crate::answers::Transport;
 use crate::dataplane::{DataPlane, Tally};
 use crate::forwarder;
+use crate::mesos::events::Event;
 use crate::mesos::{Defects, follow};
 use crate::server::{EncryptedProtocol, Server, Totals};
 use crate::transfer::{Health, Versions};
@@ -88,6 +89,9 @@ pub struct Dcos {
     pub subscribed: bool,
     /// Records received.
     pub messages: u64,
+    /// Events among them, by type.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
     /// Attempts and streams that failed.
     pub failures: u64,
     /// Agents with a known address, as of the last heartbeat; so are the following.
@@ -214,6 +218,11 @@ impl Dcos {
         Self {
             subscribed: stream.subscribed,
             messages: stream.messages,
+            events: Event::KINDS
+                .map(str::to_owned)
+                .into_iter()
+                .zip(stream.events)
+                .collect(),
             failures: stream.failures,
             agents: stream.agents,
             frameworks: stream.frameworks,

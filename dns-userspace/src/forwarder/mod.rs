@@ -122,8 +122,6 @@ pub struct Totals {
     pub tries: u64,
     /// Tries without a usable response in time.
     pub failures: u64,
-    /// Questions for which no upstream had a response at all.
-    pub exhausted: u64,
     /// Queries answered with what was kept and fresh.
     pub hits: u64,
     /// Queries for which upstreams had to be asked.
@@ -147,13 +145,16 @@ pub struct Readout {
     pub octets: u64,
     /// Queries that wait for upstreams.
     pub waiting: u64,
+    /// Questions for which no upstream had a response at all, by the zone that chose the upstreams.
+    pub exhausted: Vec<(String, u64)>,
     /// Each upstream, by address.
     pub upstreams: Vec<UpstreamReadout>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    exhausted: AtomicU64,
+    /// By the number of the zone.
+    exhausted: Vec<AtomicU64>,
     hits: AtomicU64,
     misses: AtomicU64,
     joined: AtomicU64,
@@ -197,14 +198,17 @@ impl Forwarder {
         };
         Ok(Self {
             upstreams: routes.all().map(upstream).collect(),
-            routes,
             listening: listening.to_vec(),
             manner: settings.manner,
             bounds: settings.cache.ttl,
             admission: Admission::new(settings.max_in_flight),
             cache: Cache::new(&settings.cache),
             flights: Flights::new(settings.max_in_flight),
-            counts: Counts::default(),
+            counts: Counts {
+                exhausted: routes.zones().map(|_| AtomicU64::new(0)).collect(),
+                ..Counts::default()
+            },
+            routes,
             clock: settings.clock,
             runtime,
         })
@@ -227,7 +231,6 @@ impl Forwarder {
         let totals = Totals {
             tries: upstreams.iter().map(|one| one.tries).sum(),
             failures: upstreams.iter().map(|one| one.failures).sum(),
-            exhausted: read(&counts.exhausted),
             hits: read(&counts.hits),
             misses: read(&counts.misses),
             joined: read(&counts.joined),
@@ -239,6 +242,11 @@ impl Forwarder {
             entries: self.cache.entries(),
             octets: self.cache.octets(),
             waiting: self.admission.under_way() as u64,
+            exhausted: self
+                .routes
+                .zones()
+                .zip(counts.exhausted.iter().map(read))
+                .collect(),
             upstreams,
         }
     }
@@ -372,7 +380,10 @@ impl Forwarder {
         if let Some(response) = best.or(others.response) {
             return Kept::new(response, ask.rtype, &self.bounds, now);
         }
-        add(&self.counts.exhausted);
+        let (zone, _) = self.routes.upstreams(&ask.name);
+        if let Some(count) = self.counts.exhausted.get(zone) {
+            add(count);
+        }
         let why = if others.is_broken {
             ExtendedError::NETWORK_ERROR
         } else {
@@ -382,8 +393,10 @@ impl Forwarder {
     }
 
     fn upstreams(&self, name: &Name) -> impl Iterator<Item = &Arc<Upstream>> {
-        let addresses = self.routes.upstreams(name).iter();
-        addresses.filter_map(|address| self.upstreams.get(address))
+        let (_, addresses) = self.routes.upstreams(name);
+        addresses
+            .iter()
+            .filter_map(|address| self.upstreams.get(address))
     }
 
     /// Asks the upstreams until one decides: those that are well some at a time, then the others

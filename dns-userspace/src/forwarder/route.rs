@@ -55,13 +55,21 @@ impl Routes {
         Ok(routes)
     }
 
-    /// The upstreams of `name`, in order of preference.
+    /// The upstreams of `name`, in order of preference, and the number of the zone that says so.
     #[must_use]
-    pub fn upstreams(&self, name: &Name) -> &[SocketAddr] {
-        self.zones
-            .iter()
-            .find(|(zone, _)| name.is_at_or_below(zone))
-            .map_or(&self.resolvers, |(_, upstreams)| upstreams)
+    pub fn upstreams(&self, name: &Name) -> (usize, &[SocketAddr]) {
+        let mut zones = (0..).zip(&self.zones);
+        zones
+            .find(|(_, (zone, _))| name.is_at_or_below(zone))
+            .map_or((self.zones.len(), &self.resolvers), |(number, zone)| {
+                (number, &zone.1)
+            })
+    }
+
+    /// The zones in the order of their numbers; the root stands for all other names.
+    pub fn zones(&self) -> impl Iterator<Item = String> {
+        let zones = self.zones.iter().map(|(zone, _)| zone.to_string());
+        zones.chain([".".to_owned()])
     }
 
     /// Every upstream, perhaps more than once.
@@ -108,7 +116,7 @@ mod tests {
             (name("net"), vec![at("192.0.2.3:53")]),
         ];
         let routes = Routes::new(vec![at("192.0.2.9:53")], zones, &[]).unwrap();
-        let first = |text: &str| routes.upstreams(&name(text))[0];
+        let first = |text: &str| routes.upstreams(&name(text)).1[0];
         assert_eq!(first("host.corp.example"), at("192.0.2.2:53"));
         assert_eq!(first("corp.example"), at("192.0.2.2:53"));
         assert_eq!(first("xcorp.example"), at("192.0.2.1:53"));

@@ -38,8 +38,12 @@ pub(super) fn page(measures: Measures) -> Response {
 /// The page. It is made anew for each request from counts that are kept elsewhere.
 fn text(measures: Measures) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
+    let failures = measures.forwarder.as_ref().map(forward::Failures::of);
     let prefixed = registry.sub_registry_with_prefix(PREFIX);
     prefixed.register_collector(Box::new(measures));
+    if let Some(failures) = failures {
+        registry.register_collector(Box::new(failures));
+    }
     registry.register_collector(Box::new(Process::read()));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -191,6 +195,15 @@ fn mesos(page: &mut Page<'_>, measures: &Measures) -> fmt::Result {
         [("success", mesos.successes), ("failure", mesos.failures)]
             .map(|(result, count)| (vec![("result", result.to_owned())], count)),
     )?;
+    if let Some(dcos) = &measures.status.dcos {
+        page.counter(
+            "mesos_events",
+            "Events of the stream of the leading master, by type",
+            dcos.events
+                .iter()
+                .map(|(kind, count)| (vec![("type", kind.clone())], *count)),
+        )?;
+    }
     page.counter(
         "leader_changes",
         "Changes of the leading master",
@@ -297,6 +310,7 @@ mod tests {
         });
         measures.status.mesos.state_age_seconds = Some(1.5);
         measures.forwarder = Some(Readout {
+            exhausted: vec![(".".to_owned(), 5)],
             upstreams: vec![UpstreamReadout {
                 address: "192.0.2.1:53".parse().unwrap(),
                 tries: 9,
@@ -323,7 +337,9 @@ mod tests {
             let (name, kind) = line.split_once(' ').unwrap();
             kinds.insert(name, kind);
             assert!(
-                name.starts_with("mesos_xdns_") || name.starts_with("process_"),
+                ["mesos_xdns_", "process_", "dns_forwarder_failures"]
+                    .iter()
+                    .any(|start| name.starts_with(start)),
                 "{name}"
             );
             let letters = |c: char| c.is_ascii_lowercase() || c == '_';

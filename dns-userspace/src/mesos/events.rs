@@ -136,6 +136,35 @@ struct AgentRemoved {
 }
 
 impl Event {
+    /// A name for each number that [`Self::kind`] gives: the type as Mesos writes it.
+    pub const KINDS: [&str; 9] = [
+        "SUBSCRIBED",
+        "HEARTBEAT",
+        "TASK_ADDED",
+        "TASK_UPDATED",
+        "FRAMEWORK_UPDATED",
+        "FRAMEWORK_REMOVED",
+        "AGENT_ADDED",
+        "AGENT_REMOVED",
+        "other",
+    ];
+
+    /// Which of [`Self::KINDS`] it is; a framework that was added counts as updated.
+    #[must_use]
+    pub const fn kind(&self) -> usize {
+        match self {
+            Self::Subscribed(_) => 0,
+            Self::Heartbeat => 1,
+            Self::TaskAdded(_) => 2,
+            Self::TaskUpdated(_) => 3,
+            Self::FrameworkUpdated(_) => 4,
+            Self::FrameworkRemoved(_) => 5,
+            Self::AgentAdded(_) => 6,
+            Self::AgentRemoved(_) => 7,
+            Self::State(_) | Self::Other(_) => 8,
+        }
+    }
+
     /// Reads one record of a stream, or a `GET_STATE` answer.
     ///
     /// # Errors
@@ -219,6 +248,42 @@ mod tests {
         ] {
             let event = Event::from_json(json.as_bytes()).unwrap();
             assert!(matches!(event, Event::Other(_)), "{json}: {event:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_called_as_mesos_calls_them() {
+        for (json, kind) in [
+            (r#"{"type":"SUBSCRIBED","subscribed":{}}"#, "SUBSCRIBED"),
+            (r#"{"type":"HEARTBEAT"}"#, "HEARTBEAT"),
+            (
+                r#"{"type":"TASK_ADDED","task_added":{"task":{}}}"#,
+                "TASK_ADDED",
+            ),
+            (
+                r#"{"type":"TASK_UPDATED","task_updated":{}}"#,
+                "TASK_UPDATED",
+            ),
+            (
+                r#"{"type":"FRAMEWORK_ADDED","framework_added":{"framework":{"framework_info":{}}}}"#,
+                "FRAMEWORK_UPDATED",
+            ),
+            (
+                r#"{"type":"FRAMEWORK_REMOVED","framework_removed":{"framework_info":{"id":{"value":"F"}}}}"#,
+                "FRAMEWORK_REMOVED",
+            ),
+            (
+                r#"{"type":"AGENT_ADDED","agent_added":{"agent":{"agent_info":{"id":{"value":"S"}}}}}"#,
+                "AGENT_ADDED",
+            ),
+            (
+                r#"{"type":"AGENT_REMOVED","agent_removed":{"agent_id":{"value":"S"}}}"#,
+                "AGENT_REMOVED",
+            ),
+            (r#"{"type":"SOMETHING_ELSE"}"#, "other"),
+        ] {
+            let event = Event::from_json(json.as_bytes()).unwrap();
+            assert_eq!(Event::KINDS[event.kind()], kind, "{json}");
         }
     }
 

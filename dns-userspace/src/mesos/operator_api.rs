@@ -150,6 +150,8 @@ pub struct StreamStatus {
     pub subscribed: bool,
     /// Records received.
     pub messages: u64,
+    /// Events among them, in the order of [`Event::KINDS`].
+    pub events: [u64; Event::KINDS.len()],
     /// Octets of records received.
     pub octets: u64,
     /// Attempts and streams that failed.
@@ -417,7 +419,13 @@ impl Follower {
             status.messages += 1;
             status.octets += record.len() as u64;
         });
-        Ok(Event::from_json(&record)?)
+        let event = Event::from_json(&record)?;
+        self.status.send_modify(|status| {
+            if let Some(count) = status.events.get_mut(event.kind()) {
+                *count += 1;
+            }
+        });
+        Ok(event)
     }
 
     async fn apply(&self, models: &mut Models, event: &Event) -> (Changes, StateChanges) {

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
 use super::page::{Labels, Page, Rows};
 use super::{as_f64, rcode, sum};
 use crate::forwarder::{Readout, UpstreamReadout};
@@ -15,11 +18,6 @@ const OF_ALL: Rows<'_, Readout> = &[
         "forward_failures",
         "Tries without a usable response in time",
         |one| one.totals.failures,
-    ),
-    (
-        "forward_exhausted",
-        "Questions for which no upstream had a response",
-        |one| one.totals.exhausted,
     ),
     (
         "forward_joined",
@@ -73,6 +71,11 @@ const OF_EACH: Rows<'_, UpstreamReadout> = &[
 
 pub(super) fn forward(page: &mut Page<'_>, readout: &Readout) -> fmt::Result {
     page.counters(OF_ALL, &[(Vec::new(), readout)])?;
+    page.counter(
+        "forward_exhausted",
+        "Questions for which no upstream had a response, by the zone that chose the upstreams",
+        by_zone(&readout.exhausted),
+    )?;
     for (name, help, value) in [
         ("cache_entries", "Answers in the cache", readout.entries),
         (
@@ -123,4 +126,30 @@ pub(super) fn forward(page: &mut Page<'_>, readout: &Readout) -> fmt::Result {
             .iter()
             .filter_map(|(labels, one)| Some((labels.clone(), one.rtt?.as_secs_f64()))),
     )
+}
+
+/// `forward_exhausted` once more, by the name that dcos-dns gave it.
+#[derive(Debug)]
+pub(super) struct Failures(Vec<(String, u64)>);
+
+impl Failures {
+    pub(super) fn of(readout: &Readout) -> Self {
+        Self(readout.exhausted.clone())
+    }
+}
+
+impl Collector for Failures {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        Page(encoder).counter(
+            "dns_forwarder_failures",
+            "Questions for which no upstream had a response, by the zone that chose the upstreams",
+            by_zone(&self.0),
+        )
+    }
+}
+
+fn by_zone(counts: &[(String, u64)]) -> impl Iterator<Item = (Labels, u64)> {
+    counts
+        .iter()
+        .map(|(zone, count)| (vec![("zone", zone.clone())], *count))
 }
