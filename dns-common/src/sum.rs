@@ -1,7 +1,7 @@
 //! One's complement sums (RFC 1071) over little-endian words, as UDP's checksum needs them.
 
-/// Sums of a message's parts, each folded to at most 17 bits, in the byte order of the words they
-/// were taken from.
+/// Sums of a message's parts, of fewer than 56 bits, in the byte order of the words they were taken
+/// from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     /// The header.
@@ -19,7 +19,7 @@ pub const fn halves(word: u64) -> u64 {
     (word & 0xffff_ffff).wrapping_add(word >> 32)
 }
 
-/// Folds a sum of fewer than 2^16 terms of 32 bits to at most 16 bits and a carry.
+/// Folds a sum to 16 bits.
 #[inline(always)]
 #[must_use]
 pub const fn fold_sum(sum: u64) -> u64 {
@@ -29,17 +29,12 @@ pub const fn fold_sum(sum: u64) -> u64 {
     (sum & 0xffff).wrapping_add(sum >> 16)
 }
 
-/// The sum of octets that stand at `at`: octets swapped where the place is odd
-/// (RFC 1071, section 2(B)).
+/// The sum of octets that stand at `at`: octets swapped where the place is odd (RFC 1071, section
+/// 2(B)), which is 256 times the sum, modulo 65535. Of fewer than 2^16 halves.
 #[inline(always)]
 #[must_use]
 pub const fn sum_at(at: u32, sum: u64) -> u64 {
-    let folded = fold_sum(sum);
-    if at & 1 == 0 {
-        folded
-    } else {
-        ((folded & 0xff) << 8) | (folded >> 8)
-    }
+    sum << ((at & 1) << 3)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::message::Message;
 use crate::name;
 use crate::plan::{Piece, Plan, copied};
 use crate::question::{Edns, Question};
-use crate::sum::{Sums, fold_sum, halves, sum_at};
+use crate::sum::{Sums, halves, sum_at};
 use crate::wire::{OPT_OCTETS, flags, rtype};
 
 /// Octets of a response without records.
@@ -45,7 +45,7 @@ pub(crate) fn write<M: Message, B: Blob>(
     Some(Sums {
         header,
         question: question.question_sum,
-        records: fold_sum(sum),
+        records: sum,
     })
 }
 
@@ -65,7 +65,7 @@ pub fn slip<M: Message>(message: &mut M, end: u32, edns: Edns, question_sum: u64
     message.seal(&Sums {
         header,
         question: question_sum,
-        records: fold_sum(records),
+        records,
     })
 }
 
@@ -86,7 +86,7 @@ fn write_header<M: Message>(
     let counts = (counts & 0xff00) | with_opt << 24;
     message.store_u64(0, header)?;
     message.store_u32(8, counts)?;
-    Some(fold_sum(halves(header).wrapping_add(u64::from(counts))))
+    Some(halves(header).wrapping_add(u64::from(counts)))
 }
 
 /// Copies a piece of the blob and gives its sum.

@@ -75,7 +75,7 @@ impl<C: Context> Frame<C> {
             type_at += 4;
             ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;
         }
-        let ip_at = blur.blur(u64::from(type_at + 2)) as u32;
+        let ip_at = blur.blur_u32(type_at + 2);
         let (ipv6, ip_octets, udp_octets, addresses) = match ethertype {
             ethertype::IPV4 => {
                 let (udp_octets, addresses) = read_ipv4(packet, ip_at, policy)?;
@@ -87,7 +87,7 @@ impl<C: Context> Frame<C> {
             }
             _ => return Err(Verdict::NotIp),
         };
-        let udp_at = blur.blur(u64::from(ip_at.wrapping_add(ip_octets))) as u32;
+        let udp_at = blur.blur_u32(ip_at.wrapping_add(ip_octets));
 
         let udp = packet.load::<u64>(udp_at).ok_or(Verdict::Length)?;
         if u32::from(((udp >> 16) as u16).swap_bytes()) != policy.port {
@@ -306,7 +306,7 @@ fn is_local_ipv6(policy: &Policy, high: u64, low: u64) -> bool {
 impl<C: Context> Message for Frame<C> {
     #[inline(always)]
     fn octets(&self) -> u32 {
-        self.blur.blur(u64::from(self.octets)) as u32
+        self.blur.blur_u32(self.octets)
     }
 
     #[inline(always)]
@@ -341,6 +341,11 @@ impl<C: Context> Message for Frame<C> {
     #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
         self.blur.blur(value)
+    }
+
+    #[inline(always)]
+    fn blur(&self, value: u32) -> u32 {
+        self.blur.blur_u32(value)
     }
 
     #[inline(always)]

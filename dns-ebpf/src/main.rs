@@ -29,7 +29,10 @@ use crate::packet::{Context, Packet};
 #[xdp]
 pub fn mesos_xdns(context: XdpContext) -> u32 {
     let packet = Packet::new(context.ctx);
-    let (verdict, counter) = match answer(packet) {
+    let Ok(answers) = Answers::open() else {
+        return xdp_action::XDP_PASS;
+    };
+    let (verdict, counter) = match answer(packet, &answers) {
         Ok(response) => (response.verdict, response.counter()),
         Err(verdict) => (verdict, verdict.counter()),
     };
@@ -41,9 +44,7 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
         packet.interface(),
         verdict.name()
     );
-    if let Ok(answers) = Answers::open() {
-        sample::take(packet, answers.policy(), verdict);
-    }
+    sample::take(packet, answers.policy(), verdict);
     action(verdict)
 }
 
@@ -52,15 +53,17 @@ pub fn mesos_xdns(context: XdpContext) -> u32 {
 #[classifier]
 pub fn mesos_xdns_tc(context: TcContext) -> i32 {
     let packet = Packet::new(context.skb.skb);
-    let (verdict, counter) = match skb::gather(packet).and_then(|()| answer(packet)) {
+    let Ok(answers) = Answers::open() else {
+        return TC_ACT_UNSPEC;
+    };
+    let answered = skb::gather(packet).and_then(|()| answer(packet, &answers));
+    let (verdict, counter) = match answered {
         Ok(response) => (response.verdict, response.counter()),
         Err(verdict) => (verdict, verdict.counter()),
     };
     if maps::is_alone(packet.interface()) {
         maps::count(counter);
-        if let Ok(answers) = Answers::open() {
-            sample::take(packet, answers.policy(), verdict);
-        }
+        sample::take(packet, answers.policy(), verdict);
     } else if verdict.is_response() || verdict.is_lost() {
         maps::count_second(counter);
     }
@@ -118,13 +121,12 @@ const fn action(verdict: Verdict) -> xdp_action::Type {
 }
 
 #[inline(always)]
-fn answer<C: Context>(packet: Packet<C>) -> Result<Response, Verdict> {
-    let answers = Answers::open()?;
+fn answer<C: Context>(packet: Packet<C>, answers: &Answers) -> Result<Response, Verdict> {
     let mut frame = Frame::read(packet, answers.policy())?;
     if jiffies() > answers.policy().answer_until {
         return Err(Verdict::Lease);
     }
-    respond(&mut frame, &answers)
+    respond(&mut frame, answers)
 }
 
 /// Ticks of the kernel's clock; the kernel makes a plain load of the call.

@@ -136,6 +136,23 @@ impl Blur {
         }
         value
     }
+
+    /// The same with a smaller number, whose register the compiler need not clear before.
+    #[inline(always)]
+    pub(crate) fn blur_u32(self, value: u32) -> u32 {
+        let mut value = value;
+        // SAFETY: two operations on registers.
+        unsafe {
+            asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) self.0,
+                options(pure, nomem, nostack),
+            );
+        }
+        value
+    }
 }
 
 /// The maps as the responder's table.
@@ -239,13 +256,15 @@ pub(crate) struct PageBlob {
 impl PageBlob {
     #[inline(always)]
     fn load<T: Copy>(&self, at: u32) -> Option<T> {
-        let mut offset = u64::from(self.start.wrapping_add(at));
+        let offset: u64;
         // Out of the compiler's sight, which would split the comparison from the access.
-        // SAFETY: a mask of a register.
+        // SAFETY: a copy and a mask of registers.
         unsafe {
             asm!(
+                "{offset} = {at}",
                 "{offset} &= {mask}",
-                offset = inout(reg) offset,
+                offset = lateout(reg) offset,
+                at = in(reg) self.start.wrapping_add(at),
                 mask = const blob::MAX_OCTETS - 1,
                 options(pure, nomem, nostack),
             );

@@ -14,17 +14,20 @@ const OFFSET_MASK: u32 = 0xfff;
 /// Masks an offset out of the compiler's sight, so that the verifier sees the mask at its place.
 #[inline(always)]
 pub(crate) fn bound(offset: u32) -> u32 {
-    let mut offset = u64::from(offset);
-    // SAFETY: a mask of a register.
+    let bounded: u64;
+    // As a register, of which the upper half may be anything: the compiler need not clear it before.
+    // SAFETY: a copy and a mask of registers.
     unsafe {
         asm!(
-            "{offset} &= {mask}",
-            offset = inout(reg) offset,
+            "{bounded} = {offset}",
+            "{bounded} &= {mask}",
+            bounded = lateout(reg) bounded,
+            offset = in(reg) offset,
             mask = const OFFSET_MASK,
             options(pure, nomem, nostack),
         );
     }
-    offset as u32
+    bounded as u32
 }
 
 /// What a program of one kind is given, and what it may do with the frame in it.
@@ -152,13 +155,14 @@ impl<C: Context> Packet<C> {
         }
         // In one piece: the compiler would otherwise take the mask for redundant, or move the offset
         // to the other side of the comparison, and the verifier could follow neither.
+        // The upper half of the offset's register may be anything.
         // SAFETY: a mask and an addition of registers.
         unsafe {
             asm!(
                 "{offset} &= {mask}",
                 "{start} += {offset}",
                 start = inout(reg) start,
-                offset = inout(reg) u64::from(at) => _,
+                offset = inout(reg) at => _,
                 mask = const OFFSET_MASK,
                 options(pure, nomem, nostack),
             );
