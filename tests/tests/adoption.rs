@@ -6,6 +6,9 @@
     reason = "what a test needs and does not get ends it"
 )]
 
+use std::fs;
+
+use aya::maps::{Array, Map, MapData};
 use dns_userspace::{
     dataplane::{DataPlane, Lease, Life, Mode, Settings},
     zones::{Editor, Rdata, Rrset, Rtype, Zone},
@@ -82,6 +85,18 @@ impl Scene {
         Some((response.status, data))
     }
 
+    /// Shortcuts of the one set of maps.
+    fn shortcuts(&self) -> usize {
+        let sets = fs::read_dir(self.pins.path()).unwrap();
+        let sets = sets.map(|one| one.unwrap().path().join("SHORTCUTS"));
+        let pins: Vec<_> = sets.filter(|one| one.exists()).collect();
+        assert_eq!(pins.len(), 1, "{pins:?}");
+        let map = Map::from_map_data(MapData::from_pin(&pins[0]).unwrap()).unwrap();
+        let pairs = Array::<_, [u64; 2]>::try_from(map).unwrap();
+        let pairs = pairs.iter().map(|pair| pair.unwrap());
+        pairs.flatten().filter(|word| *word != 0).count()
+    }
+
     fn assert_denied(&self, name: &str) {
         assert_eq!(
             self.ask(name),
@@ -132,7 +147,10 @@ fn left_behind() -> Scene {
 fn names_of_a_zone_that_is_not_known_yet_are_kept_and_none_is_denied() {
     needs_scene!();
     let scene = left_behind();
+    let shortcuts = scene.shortcuts();
+    assert!(shortcuts >= 4, "{shortcuts}");
     let mut daemon = scene.start(&[FIRST, SECOND]);
+    assert_eq!(scene.shortcuts(), shortcuts);
     // Before anything is known all is as it was.
     scene.assert_given("goes.a.example", "10.0.0.2");
     scene.assert_denied("absent.a.example");

@@ -108,9 +108,17 @@ impl Index {
     /// # Errors
     /// The kernel does not tell what is in the index: what it has not told is not among the shortcuts.
     pub(super) fn widen_shortcuts(&mut self, names: usize) -> io::Result<()> {
-        if !self.shortcuts.is_narrow(names) {
-            return Ok(());
+        match self.shortcuts.is_narrow(names) {
+            true => self.renew_shortcuts(names),
+            false => Ok(()),
         }
+    }
+
+    /// Makes all shortcuts anew, for as many names.
+    ///
+    /// # Errors
+    /// As [`Self::widen_shortcuts`].
+    pub(super) fn renew_shortcuts(&mut self, names: usize) -> io::Result<()> {
         self.shortcuts.widen(names);
         self.visit(|hash, place| self.shortcuts.insert(hash, place as u32))
     }

@@ -191,7 +191,7 @@ impl Publisher {
             }
         }
         self.names = self.inherited.len();
-        self.index.widen_shortcuts(self.names)
+        self.index.renew_shortcuts(self.names)
     }
 
     /// Takes out what an earlier daemon has published and this snapshot does not have. Names of a
