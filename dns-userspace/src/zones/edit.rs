@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::ahead;
 use super::diff::SerialStep;
 use super::hash::{OwnerHasher, owner_hash};
 use super::node::tidy;
@@ -207,11 +208,20 @@ impl Editor {
             let hash = owner_hash(self.seed, gone.wire());
             self.put(zone, hash, &gone, Vec::new());
         }
-        let mut rest = given.into_iter().peekable();
-        while let Some(Given { hash, owner, rrset }) = rest.next() {
+        let mut rest = given.into_iter();
+        let mut until_fetched = 0;
+        while let Some(first) = rest.next() {
+            if until_fetched == 0 {
+                let next = rest.as_slice().iter().take(ahead::NAMES);
+                ahead::fetch(next.map(|one| (&one.owner, Some(&one.rrset))));
+                until_fetched = ahead::NAMES;
+            }
+            until_fetched -= 1;
+            let Given { hash, owner, rrset } = first;
             let mut rrsets = vec![rrset];
-            while let Some(more) = rest.next_if(|next| next.hash == hash && next.owner == owner) {
-                rrsets.push(more.rrset);
+            let is_more = |next: &Given| next.hash == hash && next.owner == owner;
+            while rest.as_slice().first().is_some_and(is_more) {
+                rrsets.extend(rest.next().map(|more| more.rrset));
             }
             self.put(zone, hash, &owner, rrsets);
         }
@@ -330,8 +340,19 @@ impl Editor {
         diff.renewed = self.renew_referrers(&before, &diff);
         if !diff.is_empty() || self.zones_touched {
             self.publish();
-            for node in diff.written() {
-                node.encode(&self.snapshot, &*self.encoder);
+            let mut written = diff.written();
+            loop {
+                let next: Vec<&Arc<Node>> = written.by_ref().take(ahead::NAMES).collect();
+                if next.is_empty() {
+                    break;
+                }
+                let owners = next
+                    .iter()
+                    .map(|node| (node.owner(), node.rrsets().first()));
+                ahead::fetch(owners);
+                for node in next {
+                    node.encode(&self.snapshot, &*self.encoder);
+                }
             }
         }
         diff

@@ -3,6 +3,7 @@
 //! One [`Editor`] takes content and gives out [`Snapshot`]s; every reader holds one of those for as
 //! long as it likes. What two of them differ by is a [`Diff`], and drives serials and map updates.
 
+mod ahead;
 pub mod blob;
 pub mod diff;
 pub mod edit;
