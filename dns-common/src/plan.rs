@@ -56,6 +56,8 @@ impl<B> Plan<B> {
     #[inline(always)]
     pub(crate) fn blur<M: Message>(&mut self, message: &M) {
         self.verdict = message.blur(self.verdict);
+        self.flags = message.blur(self.flags);
+        self.counts = message.blur(self.counts);
         self.tail_owner = message.blur(self.tail_owner);
         for piece in [&mut self.head, &mut self.rotating, &mut self.tail] {
             piece.from = message.blur(piece.from);

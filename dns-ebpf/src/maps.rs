@@ -256,15 +256,13 @@ pub(crate) struct PageBlob {
 impl PageBlob {
     #[inline(always)]
     fn load<T: Copy>(&self, at: u32) -> Option<T> {
-        let offset: u64;
+        let mut offset = u64::from(self.start.wrapping_add(at));
         // Out of the compiler's sight, which would split the comparison from the access.
-        // SAFETY: a copy and a mask of registers.
+        // SAFETY: a mask of a register.
         unsafe {
             asm!(
-                "{offset} = {at}",
                 "{offset} &= {mask}",
-                offset = lateout(reg) offset,
-                at = in(reg) self.start.wrapping_add(at),
+                offset = inout(reg) offset,
                 mask = const blob::MAX_OCTETS - 1,
                 options(pure, nomem, nostack),
             );

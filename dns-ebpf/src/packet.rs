@@ -14,20 +14,18 @@ const OFFSET_MASK: u32 = 0xfff;
 /// Masks an offset out of the compiler's sight, so that the verifier sees the mask at its place.
 #[inline(always)]
 pub(crate) fn bound(offset: u32) -> u32 {
-    let bounded: u64;
+    let mut offset = offset;
     // As a register, of which the upper half may be anything: the compiler need not clear it before.
-    // SAFETY: a copy and a mask of registers.
+    // SAFETY: a mask of a register.
     unsafe {
         asm!(
-            "{bounded} = {offset}",
-            "{bounded} &= {mask}",
-            bounded = lateout(reg) bounded,
-            offset = in(reg) offset,
+            "{offset} &= {mask}",
+            offset = inout(reg) offset,
             mask = const OFFSET_MASK,
             options(pure, nomem, nostack),
         );
     }
-    bounded as u32
+    offset
 }
 
 /// What a program of one kind is given, and what it may do with the frame in it.
