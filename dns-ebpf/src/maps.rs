@@ -104,6 +104,24 @@ pub(crate) fn interface(index: u32) -> Option<&'static Interface> {
     (interface.index == index).then_some(interface)
 }
 
+/// A number of either size, twice under the exclusive or with another, out of the compiler's sight.
+macro_rules! twice_xor {
+    ($value:expr, $unknown:expr) => {{
+        let mut value = $value;
+        // SAFETY: two operations on registers.
+        unsafe {
+            asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) $unknown,
+                options(pure, nomem, nostack),
+            );
+        }
+        value
+    }};
+}
+
 /// Makes the verifier forget what it knows of a number.
 #[derive(Clone, Copy)]
 pub(crate) struct Blur(u64);
@@ -120,38 +138,16 @@ impl Blur {
         Self(unknown)
     }
 
-    /// Gives `value` back: twice the exclusive or with one number, out of the compiler's sight.
+    /// Gives `value` back.
     #[inline(always)]
     pub(crate) fn blur(self, value: u64) -> u64 {
-        let mut value = value;
-        // SAFETY: two operations on registers.
-        unsafe {
-            asm!(
-                "{value} ^= {unknown}",
-                "{value} ^= {unknown}",
-                value = inout(reg) value,
-                unknown = in(reg) self.0,
-                options(pure, nomem, nostack),
-            );
-        }
-        value
+        twice_xor!(value, self.0)
     }
 
     /// The same with a smaller number, whose register the compiler need not clear before.
     #[inline(always)]
     pub(crate) fn blur_u32(self, value: u32) -> u32 {
-        let mut value = value;
-        // SAFETY: two operations on registers.
-        unsafe {
-            asm!(
-                "{value} ^= {unknown}",
-                "{value} ^= {unknown}",
-                value = inout(reg) value,
-                unknown = in(reg) self.0,
-                options(pure, nomem, nostack),
-            );
-        }
-        value
+        twice_xor!(value, self.0)
     }
 }
 
