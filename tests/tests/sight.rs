@@ -1,6 +1,11 @@
 //! What an operator sees of single packets: the ranking of `mesos-xdns top`, and captures that
 //! tcpdump reads.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test needs and does not get ends it"
+)]
+
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -47,13 +52,9 @@ fn a_capture_holds_what_xdp_sent() {
     assert!(sent.count() > 0, "{text}");
 }
 
-#[test]
-fn the_ranking_names_who_asks_and_what_for() {
-    needs_scene!();
-    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
-    let mut top = scene.daemon.command(&["top", "--once"]);
+/// What `top` prints while one name is asked for and nothing else.
+fn ranking(top: &mut Command, dig: &Dig<'_>) -> String {
     let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
-    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
     while top.try_wait().unwrap().is_none() {
         dig.ask(TASK, "A").unwrap();
     }
@@ -62,6 +63,16 @@ fn the_ranking_names_who_asks_and_what_for() {
         .lines()
         .find(|line| line.starts_with(&format!("{TASK}. A")));
     assert!(line.is_some_and(|line| line.ends_with("100.0%")), "{text}");
+    text
+}
+
+#[test]
+fn the_ranking_names_who_asks_and_what_for() {
+    needs_scene!();
+    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
+    let mut top = scene.daemon.command(&["top", "--once"]);
+    let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
+    let text = ranking(&mut top, &dig);
     assert!(text.contains(tests::cable::CLIENT[0]), "{text}");
     assert!(text.contains("answered"), "{text}");
 }
@@ -94,15 +105,7 @@ fn the_ranking_needs_no_xdp() {
         "--url",
         &format!("http://127.0.0.1:{}", ports[1]),
     ]);
-    let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
-    while top.try_wait().unwrap().is_none() {
-        dig.ask(TASK, "A").unwrap();
-    }
-    let text = String::from_utf8(top.wait_with_output().unwrap().stdout).unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{TASK}. A")));
-    assert!(line.is_some_and(|line| line.ends_with("100.0%")), "{text}");
+    let text = ranking(&mut top, &dig);
     assert!(text.contains("\n127.0.0.1 "), "{text}");
 }
 
