@@ -374,6 +374,51 @@ fn one_bad_record_harms_only_itself() {
 }
 
 #[test]
+fn each_agent_adds_its_own_address() {
+    let two = ["10.1.0.1", "10.1.0.2"];
+    for (agents, addresses, ports) in [
+        (
+            r#"{"id":"S1","pid":"s@10.1.0.1:5051"},{"id":"S1","pid":"s@10.1.0.2:5052"}"#,
+            &two[..],
+            &["5051", "5052"][..],
+        ),
+        (
+            r#"{"id":"S1","pid":"s@10.1.0.1:5051"},{"id":"S1","pid":"bad"}"#,
+            &two[..1],
+            &["5051"],
+        ),
+        (
+            r#"{"pid":"s@10.1.0.1:5051"},{"id":"S2","pid":"s@10.1.0.2:5052"},
+               {"pid":"s@10.1.0.3:5053"}"#,
+            &["10.1.0.1", "10.1.0.2", "10.1.0.3"],
+            &["5051", "5052", "5053"],
+        ),
+    ] {
+        let task = r#"{"id":"t","name":"t","slave_id":"S1","state":"TASK_RUNNING"}"#;
+        let body = format!(
+            r#"{{"leader":"m@10.0.0.1:5050","slaves":[{agents}],
+                "frameworks":[{{"name":"fw","hostname":"","tasks":[{task}]}}]}}"#
+        );
+        let (state, _) = parse(body.as_bytes()).unwrap();
+        let rows = served(&config("f1"), &state);
+        assert_eq!(data_of(&rows, "slave.mesos.", "A"), addresses, "{agents}");
+        let services: Vec<String> = ports
+            .iter()
+            .map(|port| format!("0 1 {port} slave.mesos."))
+            .collect();
+        let found = data_of(&rows, "_slave._tcp.mesos.", "SRV");
+        assert_eq!(found, services, "{agents}");
+        // Of several with the id, the last that has an address counts for tasks.
+        let of_task: &[&str] = if agents.contains("S2") {
+            &[]
+        } else {
+            &addresses[addresses.len() - 1..]
+        };
+        assert_eq!(data_of(&rows, "t.fw.mesos.", "A"), of_task, "{agents}");
+    }
+}
+
+#[test]
 fn an_unreadable_whole_is_refused() {
     let good = fs::read(fixture("edge.json")).unwrap();
     assert!(parse(&good).is_ok());

@@ -281,32 +281,36 @@ impl<S: Sink> TaskWriter<'_, S> {
     }
 }
 
-/// The addresses of every agent's host, by agent id; of several agents with one id the last counts.
+/// The addresses of an agent's host.
 #[must_use]
-pub fn agent_addresses<'s>(
-    state: &'s State,
-    resolve: Resolve<'_>,
-    defects: &mut Defects,
-) -> HashMap<&'s str, Vec<IpAddr>> {
-    state
-        .agents
-        .iter()
-        .map(|agent| {
-            let host = agent.pid.as_ref().map_or("", |pid| &*pid.host);
-            let addresses = host_addresses(host, resolve);
-            if addresses.is_empty() && !host.is_empty() {
-                let place = || format!("agent {}: host {host:?}", agent.id);
-                defects.note(Defect::UnresolvedHost, place);
-            }
-            (&*agent.id, addresses)
-        })
-        .collect()
+pub fn agent_addresses(agent: &Agent, resolve: Resolve<'_>, defects: &mut Defects) -> Vec<IpAddr> {
+    let host = agent.pid.as_ref().map_or("", |pid| &*pid.host);
+    let addresses = host_addresses(host, resolve);
+    if addresses.is_empty() && !host.is_empty() {
+        let place = || format!("agent {}: host {host:?}", agent.id);
+        defects.note(Defect::UnresolvedHost, place);
+    }
+    addresses
+}
+
+/// The addresses that tasks have from their agents, by agent id.
+#[derive(Debug, Default)]
+pub struct AgentAddresses<'s>(HashMap<&'s str, Vec<IpAddr>>);
+
+impl<'s> AgentAddresses<'s> {
+    /// Adds an agent. Of several with one id the last that has addresses counts.
+    pub fn insert(&mut self, id: &'s str, addresses: Vec<IpAddr>) {
+        let known = self.0.entry(id).or_default();
+        if !addresses.is_empty() {
+            *known = addresses;
+        }
+    }
 }
 
 /// The records of every running task whose agent is known.
 pub fn all_task_records<S: Sink>(
     state: &State,
-    agents: &HashMap<&str, Vec<IpAddr>>,
+    agents: &AgentAddresses<'_>,
     settings: &Settings,
     sink: &mut S,
 ) {
@@ -314,7 +318,7 @@ pub fn all_task_records<S: Sink>(
         sink.enter(Subject::TasksOf(framework));
         let names = FrameworkNames::new(&framework.name, settings);
         for task in &framework.tasks {
-            if let Some(addresses) = agents.get(&*task.agent_id) {
+            if let Some(addresses) = agents.0.get(&*task.agent_id) {
                 sink.enter(Subject::Task(task));
                 task_records(task, addresses, &names, settings, sink);
             }

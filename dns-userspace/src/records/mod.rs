@@ -30,6 +30,7 @@ pub use mesos::Resolve;
 pub use set::{MesosRecords, NameId, Service};
 
 use crate::mesos::{Defects, State};
+use mesos::AgentAddresses;
 use set::Builder;
 use sink::{Sink, Subject};
 
@@ -93,11 +94,12 @@ pub fn generate<S: Sink>(
         sink.enter(Subject::Framework(framework));
         mesos::framework_records(framework, settings, resolve, sink, &mut defects);
     }
-    let agents = mesos::agent_addresses(state, resolve, &mut defects);
+    let mut agents = AgentAddresses::default();
     for agent in &state.agents {
         sink.enter(Subject::Agent(agent));
-        let addresses = agents.get(&*agent.id).map(Vec::as_slice);
-        mesos::agent_records(agent, addresses.unwrap_or_default(), settings, sink);
+        let addresses = mesos::agent_addresses(agent, resolve, &mut defects);
+        mesos::agent_records(agent, &addresses, settings, sink);
+        agents.insert(&agent.id, addresses);
     }
     sink.enter(Subject::NameServer);
     fixed::name_server_records(&settings.name_server, sink);
