@@ -418,6 +418,34 @@ fn each_agent_adds_its_own_address() {
     }
 }
 
+/// A resolver of the C library takes these for addresses: 8.1.0.1, 10.0.0.2, 0.0.0.42.
+#[test]
+fn hosts_that_only_look_like_addresses_have_none() {
+    let body = br#"{"leader":"m@10.0.0.1:5050",
+        "slaves":[{"id":"S1","pid":"s@010.1.0.1:5051"},{"id":"S2","pid":"s@10.2:5052"},
+                  {"id":"S3","pid":"s@node3:5053"}],
+        "frameworks":[{"name":"fw","hostname":"42","tasks":[]}]}"#;
+    let (state, _) = parse(body).unwrap();
+    let resolve = |host: &str| {
+        assert_eq!(host, "node3");
+        vec!["10.1.0.3".parse().unwrap()]
+    };
+    let format = Format::Json;
+    let config = config("f1");
+    let (text, defects) = render(&config, &state, format, &[], &resolve).unwrap();
+    let rows: Value = serde_json::from_slice(&text).unwrap();
+    let agents: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["name"] == "slave.mesos.")
+        .filter_map(|row| row["data"].as_str())
+        .collect();
+    assert_eq!(agents, ["10.1.0.3"]);
+    assert!(!rows.to_string().contains("\"fw.mesos.\""));
+    assert_eq!(defects.count(Defect::UnresolvedHost), 3, "{defects}");
+}
+
 #[test]
 fn an_unreadable_whole_is_refused() {
     let good = fs::read(fixture("edge.json")).unwrap();

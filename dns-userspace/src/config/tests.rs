@@ -255,6 +255,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (r#""MesosAuthentication":"iam","IAMConfigFile":"/nowhere/i""#, "IAMConfigFile", "failed to load IAM config from file \"/nowhere/i\": open /nowhere/i: no such file or directory"),
     // What mesos-dns takes and cannot work with.
     (r#""Listener":"localhost""#, "Listener", "Listener \"localhost\" is not an IP address"),
+    (r#""Masters":["127.1:5050"]"#, "Masters", "error validating masters: illegal host:port specified: 127.1:5050. Error: \"127.1\" is neither a name nor an IP address"),
+    (r#""Masters":["0177.0.0.1:5050"]"#, "Masters", "error validating masters: illegal host:port specified: 0177.0.0.1:5050. Error: \"0177.0.0.1\" is neither a name nor an IP address"),
+    (r#""Masters":[":5050"]"#, "Masters", "error validating masters: illegal host:port specified: :5050. Error: \"\" is neither a name nor an IP address"),
     (r#""RefreshSeconds":0"#, "RefreshSeconds", "RefreshSeconds is out of range: 0"),
     (r#""RefreshSeconds":-1"#, "RefreshSeconds", "RefreshSeconds is out of range: -1"),
     (r#""Timeout":-1"#, "Timeout", "Timeout is out of range: -1"),

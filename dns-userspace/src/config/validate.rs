@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::mesos_dns::Reading;
 use super::{Authentication, Iam, Secondary, Secret, Surroundings, server, tls, transfer};
-use crate::mesos::state::{parse_ip, split_host_port};
+use crate::mesos::state::{is_name, parse_ip, split_host_port};
 use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
 use crate::zones::Name;
@@ -79,6 +79,10 @@ fn masters(reading: &mut Reading) {
             Ok((_, port)) if !is_port(port) => {
                 Some(format!("illegal host:port specified: {master}"))
             }
+            Ok((host, _)) if !is_name(host) && parse_ip(host).is_none() => Some(format!(
+                "illegal host:port specified: {master}. Error: {host:?} is neither a name nor an \
+                 IP address"
+            )),
             Ok((host, port)) => {
                 let host = parse_ip(host).map_or(host.to_owned(), |ip| ip.to_string());
                 (!seen.insert((host, port.to_owned())))

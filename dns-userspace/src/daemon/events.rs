@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use crate::mesos::State;
-use crate::mesos::pid::parse_ip;
+use crate::mesos::pid::is_name;
 use crate::mesos::state::Scheduler;
 use crate::mesos::state_model::{StateChange, StateChanges};
 use crate::records::Settings;
@@ -181,5 +181,5 @@ pub(super) fn hosts_of(changes: &StateChanges) -> impl Iterator<Item = &str> {
         StateChange::Framework(_, Some(facts)) => Some(&*facts.hostname),
         _ => None,
     });
-    hosts.filter(|host| !host.is_empty() && parse_ip(host).is_none())
+    hosts.filter(|host| is_name(host))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use super::pid::{is_name, parse_ip};
+
 /// Where a master listens: a host and a port.
 ///
 /// The host is kept as it was written, because the records made from it show that text
@@ -14,7 +16,7 @@ pub struct MasterAddress {
     port: u16,
 }
 
-/// A text that is no `host:port`.
+/// A text that is no `host:port`, or whose host is neither a name nor an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not host:port with a port from 1 to 65535")]
 pub struct AddressError(pub String);
@@ -90,7 +92,8 @@ impl FromStr for MasterAddress {
                 .parse::<u16>()
                 .ok()
                 .filter(|&port| digits && port != 0)?;
-            (!host.is_empty() && host.chars().all(clean)).then(|| Self::new(host, port))
+            let is_host = is_name(host) || parse_ip(host).is_some();
+            (is_host && host.chars().all(clean)).then(|| Self::new(host, port))
         };
         parse().ok_or_else(|| AddressError(text.to_owned()))
     }
@@ -124,8 +127,22 @@ mod tests {
     #[test]
     fn malformed_addresses_are_refused_with_their_text() {
         let bad = [
-            "", "h", "h:", ":1", "h:0", "h:65536", "h:+1", "::1:5050", "[h]:1", "[::1:1", "a b:1",
-            "u@h:1", "h/x:1",
+            "",
+            "h",
+            "h:",
+            ":1",
+            "h:0",
+            "h:65536",
+            "h:+1",
+            "::1:5050",
+            "[h]:1",
+            "[::1:1",
+            "a b:1",
+            "u@h:1",
+            "h/x:1",
+            "127.1:1",
+            "0177.0.0.1:1",
+            "2130706433:1",
         ];
         for text in bad {
             assert_eq!(

@@ -22,6 +22,7 @@ use tokio_util::codec::Decoder;
 use tracing::{debug, info, warn};
 
 use super::events::{Event, EventError};
+use super::pid::is_name;
 use super::reconnect::{Readiness, ReadinessTimes, Reconnect, ReconnectTimes};
 use super::recordio::{RecordIo, RecordIoError};
 use super::state_model::{StateChanges, StateModel};
@@ -429,9 +430,7 @@ impl Follower {
     }
 
     async fn apply(&self, models: &mut Models, event: &Event) -> (Changes, StateChanges) {
-        let names = event
-            .hostnames()
-            .filter(|name| name.parse::<IpAddr>().is_err());
+        let names = event.hostnames().filter(|name| is_name(name));
         let names: Vec<String> = names.map(str::to_owned).collect();
         let found = lookup_all(&self.resolver, names).await;
         let tasks = models.tasks.apply(event, &|name| found.get(name).copied());

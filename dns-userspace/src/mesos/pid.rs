@@ -86,9 +86,57 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
+/// Whether a host can be a name: it is no address, nor like one. What ends in a number is none
+/// (RFC 1123, section 2.1; "ends in a number" of the URL standard), though resolvers of C libraries
+/// take `10.2` and `010.1.0.1` for addresses.
+#[must_use]
+pub fn is_name(host: &str) -> bool {
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let last = labels.rsplit('.').next().unwrap_or(labels);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    !is_number && !host.contains(':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_in_a_number_is_no_name() {
+        for host in [
+            "localhost",
+            "node1",
+            "node-1.example.",
+            "1.2.c0",
+            "0xyz",
+            "10.0x1g",
+        ] {
+            assert!(is_name(host), "{host}");
+        }
+        for host in [
+            "",
+            ".",
+            "42",
+            "10.2",
+            "010.1.0.1",
+            "127.1",
+            "0177.0.0.1",
+            "2130706433",
+            "0x7f000001",
+            "127.0X1",
+            "a.0x",
+            "node.7",
+            "10.1.0.1",
+            "10.1.0.1.",
+            "256.1.1.1",
+            "::1",
+            "fe80::1%eth0",
+        ] {
+            assert!(!is_name(host), "{host}");
+        }
+    }
 
     fn pid(text: &str) -> Result<(String, u16), String> {
         Pid::parse(text)

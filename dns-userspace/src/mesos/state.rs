@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use super::pid::{Pid, PidError, parse_ip, split_host_port};
+pub use super::pid::{Pid, PidError, is_name, parse_ip, split_host_port};
 pub use super::state_reader::{MAX_PORTS_PER_TASK, StateError, parse};
 
 /// A cluster at one moment.

@@ -14,7 +14,7 @@ use self::direct::{Contribution, Cuts, Direct};
 use super::counted::CountedRecords;
 use super::mesos::{self, FrameworkNames, host_addresses};
 use super::{Settings, fixed};
-use crate::mesos::pid::parse_ip;
+use crate::mesos::pid::is_name;
 use crate::mesos::state::{Agent, Framework, Scheduler, State, Task};
 use crate::mesos::state_model::{FrameworkFacts, StateChange, StateChanges};
 use crate::mesos::tasks::TaskKey;
@@ -435,7 +435,7 @@ impl LiveRecords {
             .unwrap_or_else(|| Scheduler::Hostname(facts.hostname.clone()))
     }
 
-    /// The host name of a scheduler, unless it is an address.
+    /// The host of a scheduler, if it is a name.
     fn scheduler_host(&self, id: &str) -> Option<&str> {
         let host = match self.schedulers.get(id) {
             Some(Scheduler::Pid(pid)) => &*pid.host,
@@ -443,7 +443,7 @@ impl LiveRecords {
             Some(Scheduler::Unknown) => return None,
             None => &*self.frameworks.get(id)?.facts.hostname,
         };
-        Some(host).filter(|host| parse_ip(host).is_none())
+        Some(host).filter(|host| is_name(host))
     }
 
     fn direct(&self) -> Direct<'_> {

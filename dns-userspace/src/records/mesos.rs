@@ -7,19 +7,19 @@ use super::Settings;
 use super::addresses::{Address, task_addresses};
 use super::label::{Canonical, agent_tail, canonical, task_hash};
 use super::sink::{Rule, Sink, Subject};
-use crate::mesos::state::{Agent, Framework, Scheduler, State, Task, parse_ip};
+use crate::mesos::state::{Agent, Framework, Scheduler, State, Task, is_name, parse_ip};
 use crate::mesos::{Defect, Defects};
 
-/// Looks up a host name. It is only asked for names, never for literal addresses.
+/// Looks up a host name. It is only asked for names, never for what is an address or looks like one.
 pub type Resolve<'a> = &'a dyn Fn(&str) -> Vec<IpAddr>;
 
-/// The addresses of a host: itself if it is one, else what `resolve` says.
+/// The addresses of a host: itself if it is one, else what `resolve` says of a name.
 #[must_use]
 pub fn host_addresses(host: &str, resolve: Resolve<'_>) -> Vec<IpAddr> {
     match parse_ip(host) {
         Some(ip) => vec![ip],
-        None if host.is_empty() => Vec::new(),
-        None => resolve(host).iter().map(IpAddr::to_canonical).collect(),
+        None if is_name(host) => resolve(host).iter().map(IpAddr::to_canonical).collect(),
+        None => Vec::new(),
     }
 }
 
