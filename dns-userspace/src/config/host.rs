@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{env, fs, io, ptr};
 
 /// The host as configuration sees it.
@@ -32,8 +32,9 @@ impl Surroundings {
         }
     }
 
-    /// The absolute path of a configuration file. The first `~/` stands for the home directory,
-    /// and for the working directory where there is none.
+    /// The absolute path of a configuration file, as Go's `filepath.Abs` gives it: without `.`, `..`
+    /// and empty parts. The first `~/` stands for the home directory, and for the working directory
+    /// where there is none.
     #[must_use]
     pub fn absolute(&self, path: &Path) -> PathBuf {
         let home = self.home.as_deref().unwrap_or(".");
@@ -41,7 +42,16 @@ impl Surroundings {
             Some(text) => text.replacen("~/", &format!("{home}/"), 1).into(),
             None => path.to_owned(),
         };
-        self.directory.join(path)
+        let mut clean = PathBuf::new();
+        for part in self.directory.join(path).components() {
+            match part {
+                Component::CurDir => {}
+                // The root has itself above it.
+                Component::ParentDir => _ = clean.pop(),
+                part => clean.push(part),
+            }
+        }
+        clean
     }
 
     /// The name servers of this host that are not the host itself.
@@ -206,7 +216,29 @@ mod tests {
         assert_eq!(absolute(&host, "c.json"), Path::new("/srv/c.json"));
         assert_eq!(absolute(&host, "/etc/c.json"), Path::new("/etc/c.json"));
         host.home = None;
-        assert_eq!(absolute(&host, "~/c.json"), Path::new("/srv/./c.json"));
+        assert_eq!(absolute(&host, "~/c.json"), Path::new("/srv/c.json"));
+    }
+
+    /// What Go's `filepath.Abs` gives in `/srv/dns`; as texts, since `Path` compares by parts.
+    #[test]
+    fn absolute_paths_are_clean() {
+        let host = Surroundings {
+            directory: "/srv/dns".into(),
+            ..Surroundings::default()
+        };
+        for (path, clean) in [
+            ("./run/md.json", "/srv/dns/run/md.json"),
+            ("../x", "/srv/x"),
+            ("../../../x", "/x"),
+            ("a//b", "/srv/dns/a/b"),
+            ("a/./../b/", "/srv/dns/b"),
+            ("/etc/../c.json", "/c.json"),
+            ("//etc//c.json", "/etc/c.json"),
+            ("..x/...", "/srv/dns/..x/..."),
+        ] {
+            let absolute = host.absolute(Path::new(path));
+            assert_eq!(absolute.to_str(), Some(clean), "{path}");
+        }
     }
 
     #[test]
