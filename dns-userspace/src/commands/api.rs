@@ -80,10 +80,12 @@ fn url_of(config: &Config) -> anyhow::Result<String> {
     if !config.http_on {
         bail!("HttpOn is false in this configuration: there is no HTTP API to ask");
     }
-    let host = match config.http_listener.parse::<IpAddr>() {
+    let listener = &config.http_listener;
+    let host = match listener.parse::<IpAddr>() {
         Ok(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
         Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
-        _ => config.http_listener.clone(),
+        Err(_) if listener.is_empty() => Ipv4Addr::LOCALHOST.to_string(),
+        _ => listener.clone(),
     };
     Ok(format!("http://{host}:{}", config.http_port))
 }

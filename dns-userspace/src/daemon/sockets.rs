@@ -1,6 +1,8 @@
 //! The sockets of the daemon: opened with what they answer by, and closed without losing what
 //! came in.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,10 +209,19 @@ pub(super) struct HttpServer {
 /// # Errors
 /// It cannot be had.
 pub(super) async fn open_http(setup: &Setup) -> Result<TcpListener> {
-    let place = (setup.config.http_listener.as_str(), setup.config.http_port);
-    TcpListener::bind(place)
+    let (host, port) = (setup.config.http_listener.as_str(), setup.config.http_port);
+    bind_http(host, port)
         .await
-        .with_context(|| format!("failed to setup http server: {}:{}", place.0, place.1))
+        .with_context(|| format!("failed to setup http server: {host}:{port}"))
+}
+
+/// As Go listens: no host stands for all addresses, of both families where there are two.
+async fn bind_http(host: &str, port: u16) -> io::Result<TcpListener> {
+    if host.is_empty() {
+        let all: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        return TcpListener::bind(&all.map(|ip| SocketAddr::new(ip, port))[..]).await;
+    }
+    TcpListener::bind((host, port)).await
 }
 
 /// Opens the socket of the REST API of a DC/OS node.
@@ -232,5 +243,31 @@ impl HttpServer {
         let stop = CancellationToken::new();
         let task = tokio::spawn(http::serve(listener, account, stop.clone()));
         Self { stop, task }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn http_without_a_host_is_served_at_every_address() {
+        let listener = bind_http("", 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok()
+        );
+        // Where the host has IPv6.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            assert!(
+                TcpStream::connect((Ipv6Addr::LOCALHOST, port))
+                    .await
+                    .is_ok()
+            );
+        }
     }
 }
