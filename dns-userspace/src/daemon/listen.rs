@@ -161,7 +161,7 @@ pub(super) fn is_dispensable(config: &Config, listener: IpAddr, error: &BindErro
         return listener.is_ipv4();
     }
     let is_absent = matches!(
-        error.source.raw_os_error(),
+        error.cause.raw_os_error(),
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
     );
     is_absent && dcos_sockets(config, &sockets(listener, config.port)).contains(&error.address)

@@ -82,7 +82,7 @@ impl Encrypted {
         certificate: Arc<Certificate>,
     ) -> Result<Self, BindError> {
         let listeners = listen.iter();
-        let listeners = listeners.map(|one| tcp::bind(*one, protocol.text()));
+        let listeners = listeners.map(|one| tcp::bind(*one, protocol.name()));
         Ok(Self {
             protocol,
             listeners: listeners.collect::<Result<_, _>>()?,
@@ -117,10 +117,10 @@ impl Encrypted {
     ) -> Result<Serving, BindError> {
         let listening = self.listening();
         let address = listening.first().copied();
-        let error = move |source: io::Error| BindError {
+        let error = move |cause: io::Error| BindError {
             address: address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
-            protocol: self.protocol.text(),
-            source,
+            protocol: self.protocol.name(),
+            cause,
         };
         let config = self.certificate.config(self.protocol.alpn());
         let config = config.map_err(|cause| error(io::Error::other(cause)))?;

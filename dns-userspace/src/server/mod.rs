@@ -101,17 +101,16 @@ pub struct Settings {
     pub watch: Arc<Watch>,
 }
 
-/// A socket could not be had.
+/// A socket could not be had; in the words of mesos-dns.
 #[derive(Debug, thiserror::Error)]
-#[error("listening at {address} over {protocol}: {source}")]
+#[error("failed to setup \"{protocol}\" server: {address}: {cause}")]
 pub struct BindError {
     /// Where.
     pub address: SocketAddr,
-    /// `UDP`, `TCP`, `TLS` or `HTTPS`.
+    /// `udp`, `tcp`, `tls` or `https`.
     pub protocol: &'static str,
     /// What the system says.
-    #[source]
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 /// What a reload may change while the sockets stay open.
@@ -233,11 +232,7 @@ pub fn start(
         let thread = std::thread::Builder::new()
             .name(format!("udp-{number}"))
             .spawn(move || udp::serve(&shared, &socket, &counters))
-            .map_err(|source| BindError {
-                address,
-                protocol: "UDP",
-                source,
-            })?;
+            .map_err(bind_error(address, "udp"))?;
         server.threads.push(thread);
     }
     Ok(server)
@@ -337,7 +332,7 @@ struct Bound {
 /// Opens the sockets of `address`. For port 0 it chooses until a port is free over UDP and TCP.
 fn bind(address: SocketAddr, udp_workers: usize) -> Result<Bound, BindError> {
     const CHOICES: usize = 32;
-    let is_taken = |error: &BindError| error.source.kind() == io::ErrorKind::AddrInUse;
+    let is_taken = |error: &BindError| error.cause.kind() == io::ErrorKind::AddrInUse;
     let mut bound = bind_once(address, udp_workers);
     for _ in 1..CHOICES {
         if address.port() != 0 || !bound.as_ref().is_err_and(is_taken) {
@@ -356,7 +351,7 @@ fn bind_once(mut address: SocketAddr, udp_workers: usize) -> Result<Bound, BindE
         address = bound;
         sockets.push(socket);
     }
-    let tcp = tcp::bind(address, "TCP")?;
+    let tcp = tcp::bind(address, "tcp")?;
     Ok(Bound {
         udp: sockets,
         tcp,
@@ -385,10 +380,10 @@ fn open(address: SocketAddr, protocol: Protocol) -> io::Result<Socket> {
 }
 
 fn bind_error(address: SocketAddr, protocol: &'static str) -> impl Fn(io::Error) -> BindError {
-    move |source| BindError {
+    move |cause| BindError {
         address,
         protocol,
-        source,
+        cause,
     }
 }
 

@@ -43,7 +43,7 @@ impl UdpListener {
 }
 
 pub(super) fn bind(address: SocketAddr) -> Result<(UdpListener, SocketAddr), BindError> {
-    let error = bind_error(address, "UDP");
+    let error = bind_error(address, "udp");
     let socket = open(address, socket2::Protocol::UDP).map_err(&error)?;
     prepare(socket.as_fd(), &address).map_err(&error)?;
     socket.set_read_timeout(Some(STOP_CHECK)).map_err(&error)?;
