@@ -499,7 +499,7 @@ fn token(name: &str, lifetime: i64) -> String {
 const LOGIN: &str = "/acs/api/v1/auth/login";
 
 fn give(master: &FakeMaster, token: &str) {
-    let reply = json!({ "token": token }).to_string();
+    let reply = json!({ "Token": token }).to_string();
     master.behave_at(LOGIN, Behaviour::Body(200, reply.into()));
 }
 
@@ -629,7 +629,10 @@ async fn every_failed_login_is_told_as_such_without_secrets() {
             Behaviour::Body(200, format!("\"{assertion}\"").into()),
             "holds no token",
         ),
-        (Behaviour::Body(200, "{\"token\":\"\"}".into()), "is empty"),
+        (
+            Behaviour::Body(200, "{\"token\":\"\"}".into()),
+            "holds no token",
+        ),
         (
             Behaviour::Body(200, "{\"token\":\"a\\nhunter2\"}".into()),
             "does not fit",

@@ -115,7 +115,7 @@ async fn observation(config: &Config) -> Result<Observation> {
     };
     let patience = settings.fetch.timeout + detection;
     let has_list_only = settings.detection.zookeeper.is_none();
-    let mut follower = follow::follow(settings).context("TLS towards Mesos")?;
+    let mut follower = follow::follow(settings).context("asking the masters")?;
     let mut status = follower.status.clone();
     let failed = status.wait_for(|status| has_list_only && status.failures_in_a_row > 0);
     tokio::select! {

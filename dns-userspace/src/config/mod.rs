@@ -8,6 +8,7 @@ pub mod dcos;
 mod follow;
 mod found;
 pub mod host;
+pub(crate) mod members;
 pub mod mesos_dns;
 mod reverse;
 mod secret;

@@ -413,19 +413,37 @@ fn the_iam_file_is_read_and_checked() {
         fs::remove_file(path).unwrap();
         checked
     };
-    let whole = r#"{"uid":"me","private_key":"hush","login_endpoint":"https://x/login"}"#;
-    let good = with_file("iam.json", whole);
-    assert!(!format!("{good:?}").contains("hush"));
+    let account = |key: &str| {
+        let key = fs::read_to_string(tls_fixture(key)).unwrap();
+        let endpoint = "https://x/login";
+        serde_json::json!({"Uid": "me", "PRIVATE_KEY": key, "login_Endpoint": endpoint}).to_string()
+    };
+    let good = with_file("iam.json", &account("iam.key"));
+    assert!(!format!("{good:?}").contains("PRIVATE"));
     let Authentication::Iam(iam) = good.config.unwrap().authentication else {
         panic!("not iam");
     };
-    assert_eq!((&*iam.uid, iam.private_key.expose()), ("me", "hush"));
+    assert_eq!((&*iam.uid, &*iam.login_endpoint), ("me", "https://x/login"));
 
     let problems = with_file("iam-half.json", r#"{"uid":"me"}"#).problems;
     assert_eq!(problems[0].message, "invalid HTTP IAM configuration");
     let problems = with_file("iam-bad.json", r#"{"uid":"me","private_key":["hush"]}"#).problems;
-    assert!(problems[0].message.starts_with("invalid IAM JSON: "));
+    assert_eq!(
+        problems[0].message,
+        "invalid IAM JSON: private_key is no text"
+    );
     assert!(!format!("{problems:?}").contains("hush"));
+    // An elliptic curve cannot sign by RS256, and neither can a certificate.
+    for other in ["client.key", "client.pem"] {
+        let problems = with_file("iam-other.json", &account(other)).problems;
+        let text = problems[0].to_string();
+        assert!(
+            text.contains("private_key of the IAM account cannot be used: ")
+                && text.contains("iam-other.json\""),
+            "{text}"
+        );
+        assert!(!text.contains("PRIVATE") && !text.contains("MII"), "{text}");
+    }
 }
 
 #[test]

@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
-use serde::Deserialize;
-
 use super::mesos_dns::Reading;
-use super::{Authentication, Iam, Secondary, Secret, Surroundings, server, tls, transfer};
+use super::{Authentication, Iam, Secondary, Secret, Surroundings, members, server, tls, transfer};
+use crate::mesos::auth;
 use crate::mesos::state::{is_name, parse_ip, split_host_port};
 use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
@@ -315,16 +314,6 @@ fn certificates(reading: &mut Reading) {
     }
 }
 
-#[derive(Deserialize)]
-struct IamFile {
-    #[serde(default, alias = "UID", alias = "Uid")]
-    uid: String,
-    #[serde(default)]
-    private_key: String,
-    #[serde(default)]
-    login_endpoint: String,
-}
-
 fn iam(reading: &mut Reading, path: &str) -> Option<Iam> {
     let accepted = "a JSON file with uid, private_key and login_endpoint";
     let body = match fs::read(path) {
@@ -336,25 +325,30 @@ fn iam(reading: &mut Reading, path: &str) -> Option<Iam> {
             return None;
         }
     };
-    let file: IamFile = match serde_json::from_slice(&body) {
-        Ok(file) => file,
-        Err(error) => {
-            // Only the place: the text of a type error repeats what may be the key.
-            let place = format!("line {} column {}", error.line(), error.column());
-            let message = format!("invalid IAM JSON: {:?} error at {place}", error.classify());
+    let read = members::texts(&body, ["uid", "private_key", "login_endpoint"]);
+    let [uid, private_key, login_endpoint] = match read {
+        Ok(texts) => texts,
+        Err(wrong) => {
+            let message = format!("invalid IAM JSON: {wrong}");
             reading.problem("IAMConfigFile", &path, message, accepted);
             return None;
         }
     };
-    if file.uid.is_empty() || file.private_key.is_empty() || file.login_endpoint.is_empty() {
+    if uid.is_empty() || private_key.is_empty() || login_endpoint.is_empty() {
         let message = "invalid HTTP IAM configuration".into();
         reading.problem("IAMConfigFile", &path, message, accepted);
         return None;
     }
+    let private_key = Secret::new(private_key);
+    if let Err(error) = auth::signing_key(&private_key) {
+        let accepted = "a file with a private_key of RSA with 2048 to 4096 bits, in PEM";
+        reading.problem("IAMConfigFile", &path, error.to_string(), accepted);
+        return None;
+    }
     Some(Iam {
-        uid: file.uid,
-        private_key: Secret::new(file.private_key),
-        login_endpoint: file.login_endpoint,
+        uid,
+        private_key,
+        login_endpoint,
     })
 }
 

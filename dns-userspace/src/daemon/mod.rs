@@ -138,7 +138,7 @@ impl Daemon {
         let seed = dataplane.seed().unwrap_or(settings.seed);
         let dataplane = Arc::new(Mutex::new(dataplane));
         let follower = if setup.follows_mesos() {
-            follow::follow(setup.follow_settings()?).context("TLS towards Mesos")?
+            follow::follow(setup.follow_settings()?).context("asking the masters")?
         } else {
             Follower::idle()
         };

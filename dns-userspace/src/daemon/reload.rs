@@ -111,7 +111,7 @@ impl Daemon {
             None
         } else {
             let settings = setup.follow_settings()?;
-            Some(follow::follow(settings).context("TLS towards Mesos")?)
+            Some(follow::follow(settings).context("asking the masters")?)
         };
         Ok(Plan {
             setup,

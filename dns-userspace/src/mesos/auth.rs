@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::config::Secret;
+use crate::config::members::texts;
 
 /// How long the assertion sent to the login endpoint is valid, as in mesos-dns.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(3600);
@@ -117,17 +118,9 @@ struct Token {
 
 impl Iam {
     fn new(account: IamAccount) -> Result<Self, KeyError> {
-        let der = PrivateKeyDer::from_pem_slice(account.private_key.expose().as_bytes())
-            .map_err(|_| KeyError("it is no PEM private key".to_owned()))?;
-        let key = match &der {
-            PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
-            PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
-            _ => return Err(KeyError("it is no RSA key".to_owned())),
-        };
-        let key = key.map_err(|error| KeyError(error.to_string()))?;
         Ok(Self {
             uid: account.uid,
-            key,
+            key: signing_key(&account.private_key)?,
             login_endpoint: account.login_endpoint,
             token: Mutex::new(None),
         })
@@ -161,10 +154,6 @@ impl Iam {
         client: &reqwest::Client,
         moment: SystemTime,
     ) -> Result<String, LoginError> {
-        #[derive(Deserialize)]
-        struct Reply {
-            token: String,
-        }
         let failed =
             |what: String| LoginError(format!("login at {}: {what}", self.endpoint_for_people()));
         let body = serde_json::json!({ "uid": self.uid, "token": self.assertion(moment)? });
@@ -189,17 +178,12 @@ impl Iam {
                 )));
             }
         }
-        // The error text of serde_json could quote the reply, which may hold a token.
-        let reply: Reply = serde_json::from_slice(&reply).map_err(|error| {
-            failed(format!(
-                "the reply holds no token ({:?} error)",
-                error.classify()
-            ))
-        })?;
-        if reply.token.is_empty() {
-            return Err(failed("the token in the reply is empty".to_owned()));
+        let no_token = |why: &str| failed(format!("the reply holds no token{why}"));
+        let [token] = texts(&reply, ["token"]).map_err(|why| no_token(&format!(": {why}")))?;
+        if token.is_empty() {
+            return Err(no_token(""));
         }
-        Ok(reply.token)
+        Ok(token)
     }
 
     /// The JWT that proves possession of the key (RFC 7519, RFC 7518 section 3.3).
@@ -236,6 +220,21 @@ impl Iam {
             Err(_) => "login_endpoint (not a URL)".to_owned(),
         }
     }
+}
+
+/// Reads the private key of an account.
+///
+/// # Errors
+/// It cannot sign.
+pub(crate) fn signing_key(pem: &Secret) -> Result<RsaKeyPair, KeyError> {
+    let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
+        .map_err(|_| KeyError("it is no PEM private key".to_owned()))?;
+    let key = match &der {
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
+        _ => return Err(KeyError("it is no RSA key".to_owned())),
+    };
+    key.map_err(|error| KeyError(error.to_string()))
 }
 
 /// When a JWT ends; `None` for any other kind of token.
