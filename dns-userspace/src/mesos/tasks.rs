@@ -2,7 +2,7 @@
 //!
 //! It follows dcos-net in every rule that can be seen from outside: each field is computed on its
 //! own, a field without a value keeps the one it had, and a task that names an agent or a
-//! framework not known yet waits out of sight. Unlike there, a running task follows its agent's
+//! framework not known yet waits out of sight; those that leave take nothing with them. Unlike there, a running task follows its agent's
 //! and framework's changes.
 //!
 //! Pure: host names of agents are resolved by the caller.
@@ -367,19 +367,20 @@ impl TaskModel {
         };
         let before = self.tasks.get(&key);
         let mut task = before.map(|task| Task::clone(task)).unwrap_or_default();
+        // An agent or framework that is gone leaves the task what it had of it, or the task's last
+        // events would find it out of sight and leave its records behind.
         if let Some(id) = report.agent_id {
             match self.agents.get_key_value(id) {
                 Some((id, &ip)) => {
                     task.agent_id = Some(Arc::clone(id));
                     task.agent_ip = Some(ip);
                 }
-                None => {
-                    task.agent_id = Some(id.into());
-                    task.agent_ip = None;
-                }
+                None => task.agent_id = Some(id.into()),
             }
         }
-        task.framework = self.frameworks.get(framework_id).cloned();
+        if let Some(name) = self.frameworks.get(framework_id) {
+            task.framework = Some(Arc::clone(name));
+        }
         let bad_values = task_fields::update(&mut task, report.state, report.status, report.task);
         self.skipped += bad_values;
 

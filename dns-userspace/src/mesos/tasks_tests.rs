@@ -244,6 +244,28 @@ fn agents_and_frameworks_that_leave_do_not_touch_their_tasks() {
 }
 
 #[test]
+fn a_task_whose_agent_and_framework_left_follows_its_own_events() {
+    let agent_gone =
+        json!({"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "S0"}}});
+    let framework_gone = json!({"type": "FRAMEWORK_REMOVED", "framework_removed":
+        {"framework_info": {"id": {"value": "F"}, "name": "marathon"}}});
+    for gone in [agent_gone, framework_gone] {
+        let mut model = running();
+        apply(&mut model, &gone);
+        let changes = apply(&mut model, &status("TASK_RUNNING", "9.0.0.5"));
+        let task = only(&changes);
+        assert_eq!(task.task_ips, ["9.0.0.5".parse::<IpAddr>().unwrap()]);
+        assert_eq!(task.agent_ip, Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(task.framework.as_deref(), Some("marathon"));
+        assert_eq!(model.waiting(), 0);
+        let changes = apply(&mut model, &status("TASK_KILLING", "9.0.0.5"));
+        assert_eq!(only(&changes).state, TaskState::Killing);
+        let changes = apply(&mut model, &status("TASK_UNREACHABLE", "9.0.0.5"));
+        assert_eq!(only(&changes).state, TaskState::Preparing);
+    }
+}
+
+#[test]
 fn host_names_of_agents_are_resolved_by_the_caller() {
     let mut model = TaskModel::default();
     model.apply(&event(&agent("node.example")), &|_| None);
