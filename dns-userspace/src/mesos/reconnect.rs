@@ -92,12 +92,18 @@ pub(super) struct Readiness {
 
 impl Readiness {
     pub(super) fn new(state: Option<&ClusterState>, times: ReadinessTimes, now: Instant) -> Self {
-        let awaited: HashSet<String> = state
+        let mut awaited: HashSet<String> = state
             .map(ClusterState::recovered_agents)
             .unwrap_or_default()
             .iter()
             .filter_map(|agent| agent.id.clone())
             .collect();
+        // A master may list an agent among both: it has come back already.
+        for agent in state.map(ClusterState::agents).unwrap_or_default() {
+            if let Some(id) = &agent.info.id {
+                awaited.remove(id);
+            }
+        }
         let agents = if awaited.is_empty() {
             Duration::ZERO
         } else {
@@ -184,6 +190,24 @@ mod tests {
         assert_eq!(readiness.until() - now, seconds(30));
         readiness.note(&event(added), now + seconds(25));
         assert_eq!(readiness.until() - now, seconds(30));
+    }
+
+    #[test]
+    fn recovered_agents_that_have_registered_are_not_awaited() {
+        let now = Instant::now();
+        let until = |agents: &str| {
+            let state = format!(
+                r#"{{"get_agents":{{"agents":[{agents}],
+                    "recovered_agents":[{{"hostname":"172.17.0.4","id":{{"value":"S0"}}}}]}}}}"#
+            );
+            let state = serde_json::from_str(&state).unwrap();
+            Readiness::new(Some(&state), ReadinessTimes::default(), now).until() - now
+        };
+        let agent = |id: &str| {
+            format!(r#"{{"agent_info":{{"hostname":"172.17.0.4","id":{{"value":"{id}"}}}}}}"#)
+        };
+        assert_eq!(until(&agent("S0")), seconds(10));
+        assert_eq!(until(&agent("S1")), seconds(610));
     }
 
     #[test]
