@@ -625,28 +625,60 @@ fn the_rest_api_lists_what_is_served() {
     let (status, _, body) = node.request("GET", "/v1/metrics/nope", "");
     assert_eq!((status, body.as_str()), (404, "Unknown Registry"));
 
-    // The command asks the running daemon, and takes addresses from the file it keeps.
+    let text = listed_vips(&node);
+    assert!(text.contains("11.198.144.68"), "{text}");
+    assert!(text.contains("9.0.2.5:80"), "{text}");
+}
+
+/// What `mesos-xdns vips` prints of the running daemon.
+fn listed_vips(node: &Node) -> String {
     let config = std::env::temp_dir().join(format!("mesos-xdns-config-{}.json", node.port));
     std::fs::write(&config, node.config.to_string()).unwrap();
-    let begun = Instant::now();
-    let text = loop {
-        let mut out = Vec::new();
-        let arguments = vips::Arguments {
-            config: config.clone(),
-            allocate: Vec::new(),
-            events: None,
-            json: false,
-        };
-        vips::run(&arguments, &mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        if text.contains("11.198.144.68") {
-            break text;
-        }
-        assert!(begun.elapsed() < DEADLINE, "{text}");
-        std::thread::sleep(Duration::from_millis(50));
+    let arguments = vips::Arguments {
+        config: config.clone(),
+        allocate: Vec::new(),
+        events: None,
+        json: false,
     };
+    let mut out = Vec::new();
+    let printed = vips::run(&arguments, &mut out);
     std::fs::remove_file(&config).unwrap();
-    assert!(text.contains("9.0.2.5:80"), "{text}");
+    printed.unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Sections 7.1 and 7.2 of dcos-net's behaviour: the same name, and an address for each label.
+#[test]
+fn vips_of_one_name_are_listed_with_their_own_addresses() {
+    let app = |id: u8, label: &str| App {
+        name: "foo".into(),
+        id: format!("foo.{id}"),
+        ip: [9, 0, 2, id].into(),
+        vip: label.into(),
+    };
+    // In the order of the labels, which is that of the addresses.
+    let cluster = Cluster::start(&[app(1, "/foo:80"), app(2, "FOO:80"), app(3, "foo:80")]).unwrap();
+    let node = Node::start(&cluster, |_| {});
+    let name = "foo.marathon.l4lb.thisdcos.directory";
+    let ips = ["11.64.238.105", "11.64.238.106", "11.64.238.107"];
+    let begun = Instant::now();
+    loop {
+        let found = node.ask(name, "A");
+        let mut found = data(&found);
+        found.sort_unstable();
+        if found == ips {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{found:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = listed_vips(&node);
+    for (ip, backend) in ips.iter().zip(["9.0.2.1:80", "9.0.2.2:80", "9.0.2.3:80"]) {
+        let row = format!("{name}:80  {ip}  tcp       {backend}");
+        assert!(text.lines().any(|line| line == row), "{text}");
+    }
+    // Who does not ask for addresses gets the list of dcos-net.
+    assert_eq!(node.get("/v1/vips")[0].as_object().unwrap().len(), 3);
 }
 
 /// Asks until the answer is this address. Faster than starting a program for each question.

@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::api::runtime;
 use super::{event_file, load_config};
 use crate::config::{Dcos, Surroundings, Tls};
 use crate::mesos::operator_api::http_client;
-use crate::records::dcos::vip_address::{Allocation, Allocator, VipName};
-use crate::records::dcos::vips::vip_domain;
+use crate::records::dcos::vip_address::{Allocator, VipName};
+use crate::records::dcos::vips::{VipListing, vip_domain};
 
 /// Longest wait for the running daemon.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +59,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         Some(path) => of_events(&dcos, path)?,
         None => of_daemon(&dcos)?,
     };
+    let vips: Vec<Listed> = vips.into_iter().map(Listed::from).collect();
     if arguments.json {
         serde_json::to_writer_pretty(&mut *out, &vips)?;
         writeln!(out)?;
@@ -114,85 +116,35 @@ struct Listed {
     backends: Vec<String>,
 }
 
-fn of_events(dcos: &Dcos, path: &Path) -> anyhow::Result<Vec<Listed>> {
+impl From<VipListing> for Listed {
+    fn from(listing: VipListing) -> Self {
+        let backends = listing.backend.iter();
+        Self {
+            vip: listing.vip,
+            addresses: listing.addresses.unwrap_or_default(),
+            protocol: listing.protocol,
+            backends: backends
+                .map(|backend| SocketAddr::new(backend.ip, backend.port).to_string())
+                .collect(),
+        }
+    }
+}
+
+fn of_events(dcos: &Dcos, path: &Path) -> anyhow::Result<Vec<VipListing>> {
     let body = fs::read(path).with_context(|| format!("reading the events {}", path.display()))?;
     let zones = event_file::zones_after(&body, path, dcos)?;
-    let vips = zones.vips();
-    let listed = vips.iter().map(|(key, backends)| Listed {
-        vip: key.to_string(),
-        addresses: vips.addresses(key),
-        protocol: key.protocol.as_str().to_owned(),
-        backends: backends
-            .map(|backend| endpoint(backend.ip, backend.port))
-            .collect(),
-    });
-    Ok(listed.collect())
+    Ok(zones.vips().listing(true))
 }
 
-/// A VIP in the daemon's answer to `/v1/vips`.
-#[derive(Deserialize)]
-struct Served {
-    vip: String,
-    protocol: String,
-    backend: Vec<ServedBackend>,
-}
-
-#[derive(Deserialize)]
-struct ServedBackend {
-    ip: IpAddr,
-    port: u16,
-}
-
-fn of_daemon(dcos: &Dcos) -> anyhow::Result<Vec<Listed>> {
-    let url = format!("http://{}/v1/vips", dcos.rest_listener);
-    let served: Vec<Served> = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
+fn of_daemon(dcos: &Dcos) -> anyhow::Result<Vec<VipListing>> {
+    let url = format!("http://{}/v1/vips?addresses", dcos.rest_listener);
+    runtime()?
         .block_on(async {
             let client = http_client(&Tls::default(), DAEMON_TIMEOUT)?;
             let answer = client.get(&url).timeout(DAEMON_TIMEOUT).send().await?;
             answer.error_for_status()?.json().await
         })
-        .with_context(|| format!("asking the daemon at {url}"))?;
-    let allocations: Vec<Allocation> = match fs::read(&dcos.vip_file) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("reading the addresses in {}", dcos.vip_file.display()))?,
-        Err(_) => Vec::new(),
-    };
-    let listed = served.into_iter().map(|one| Listed {
-        addresses: addresses(&one.vip, &allocations),
-        vip: one.vip,
-        protocol: one.protocol,
-        backends: one
-            .backend
-            .iter()
-            .map(|backend| endpoint(backend.ip, backend.port))
-            .collect(),
-    });
-    Ok(listed.collect())
-}
-
-/// The addresses of a VIP in a listing, which knows its name but not its label: all that the name
-/// has.
-fn addresses(vip: &str, allocations: &[Allocation]) -> Vec<IpAddr> {
-    let Some((host, _)) = vip.rsplit_once(':') else {
-        return Vec::new();
-    };
-    if let Ok(ip) = host.parse() {
-        return vec![ip];
-    }
-    allocations
-        .iter()
-        .filter(|allocation| vip_domain(&allocation.vip) == host)
-        .flat_map(|allocation| {
-            let ipv4 = allocation.ipv4.map(IpAddr::V4);
-            ipv4.into_iter().chain(allocation.ipv6.map(IpAddr::V6))
-        })
-        .collect()
-}
-
-fn endpoint(ip: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(ip, port).to_string()
+        .with_context(|| format!("asking the daemon at {url}"))
 }
 
 fn write_table(vips: &[Listed], out: &mut impl Write) -> std::io::Result<()> {
@@ -249,6 +201,7 @@ mod tests {
             "/../tests/fixtures/dcos/tcp-and-udp.json"
         );
         let listed = of_events(&Dcos::default(), Path::new(path)).unwrap();
+        let listed: Vec<Listed> = listed.into_iter().map(Listed::from).collect();
         let mut text = Vec::new();
         write_table(&listed, &mut text).unwrap();
         assert_eq!(
@@ -256,24 +209,6 @@ mod tests {
             "VIP                                      ADDRESS        PROTOCOL  BACKENDS\n\
              app.marathon.l4lb.thisdcos.directory:80  11.171.172.79  tcp       172.17.0.3:6416\n\
              app.marathon.l4lb.thisdcos.directory:80  11.171.172.79  udp       172.17.0.3:6416\n"
-        );
-    }
-
-    #[test]
-    fn a_listing_finds_its_addresses() {
-        let allocations = [Allocation {
-            vip: VipName {
-                framework: "marathon".into(),
-                label: "/app".into(),
-            },
-            ipv4: Some([11, 0, 0, 1].into()),
-            ipv6: None,
-        }];
-        let found = addresses("app.marathon.l4lb.thisdcos.directory:80", &allocations);
-        assert_eq!(found, ["11.0.0.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(
-            addresses("fd00::1:80", &allocations),
-            ["fd00::1".parse::<IpAddr>().unwrap()]
         );
     }
 }

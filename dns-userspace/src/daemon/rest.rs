@@ -30,8 +30,8 @@ impl Source for Rest {
         *apex != self.domain && !is_alias(apex)
     }
 
-    fn vips(&self) -> Vec<VipListing> {
-        self.cluster.zones().vips().listing()
+    fn vips(&self, with_addresses: bool) -> Vec<VipListing> {
+        self.cluster.zones().vips().listing(with_addresses)
     }
 
     /// This node alone: nobody tells us of the others' public addresses.

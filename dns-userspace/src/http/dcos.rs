@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -29,8 +29,8 @@ pub trait Source: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Whether a zone is listed: those under another name, and that of mesos-dns, are not.
     fn is_listed(&self, apex: &Name) -> bool;
-    /// The VIPs with their backends.
-    fn vips(&self) -> Vec<VipListing>;
+    /// The VIPs with their backends, and with their addresses if those are wanted.
+    fn vips(&self, with_addresses: bool) -> Vec<VipListing>;
     /// The nodes that are known.
     fn nodes(&self) -> Vec<Node>;
     /// The text of a registry of metrics, or of all of them; `None` if there is no such registry.
@@ -222,9 +222,14 @@ async fn records<S: Source>(State(source): State<Arc<S>>) -> Json<BTreeSet<Recor
     Json(rows)
 }
 
-/// The list changes with its entity tag only; the tag there is made of the store's clock.
-async fn vips<S: Source>(State(source): State<Arc<S>>, headers: HeaderMap) -> Response {
-    let Ok(body) = serde_json::to_vec(&source.vips()) else {
+/// The list changes with its entity tag only; the tag there is made of the store's clock. With
+/// `?addresses` it has what dcos-net does not tell.
+async fn vips<S: Source>(
+    State(source): State<Arc<S>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(body) = serde_json::to_vec(&source.vips(has_key(query.as_deref(), "addresses"))) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let tag = format!("\"{}\"", BASE64.encode(&Sha1::digest(&body)));
@@ -241,6 +246,12 @@ async fn vips<S: Source>(State(source): State<Arc<S>>, headers: HeaderMap) -> Re
 
 async fn nodes<S: Source>(State(source): State<Arc<S>>) -> Json<Vec<Node>> {
     Json(source.nodes())
+}
+
+/// Whether a query string has a key, with a value or without.
+fn has_key(query: Option<&str>, wanted: &str) -> bool {
+    let mut pairs = query.unwrap_or_default().split('&');
+    pairs.any(|pair| pair.split_once('=').map_or(pair, |(key, _)| key) == wanted)
 }
 
 /// Only the public key: the secret one is nobody's business.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::contributions::Contributions;
 use super::directory::address;
@@ -340,13 +340,14 @@ impl Vips {
         self.records.content()
     }
 
-    /// The body of `GET /v1/vips`.
+    /// The body of `GET /v1/vips`, with the addresses of each VIP if they are wanted.
     #[must_use]
-    pub fn listing(&self) -> Vec<VipListing> {
+    pub fn listing(&self, with_addresses: bool) -> Vec<VipListing> {
         self.iter()
             .map(|(key, backends)| VipListing {
                 vip: key.to_string(),
-                protocol: key.protocol.as_str(),
+                addresses: with_addresses.then(|| self.addresses(key)),
+                protocol: key.protocol.as_str().to_owned(),
                 backend: backends
                     .map(|backend| BackendListing {
                         ip: backend.ip,
@@ -365,18 +366,22 @@ fn note(key: &VipKey, touched: &mut BTreeSet<VipName>) {
 }
 
 /// A VIP in the body of `GET /v1/vips`. Weights are not shown, backends of weight 0 are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipListing {
     /// Name or address, and port.
     pub vip: String,
+    /// Its own addresses, where they are asked for; dcos-net does not list them. Several VIPs may
+    /// share a name, so that its records do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<IpAddr>>,
     /// `tcp` or `udp`.
-    pub protocol: &'static str,
+    pub protocol: String,
     /// Its backends.
     pub backend: Vec<BackendListing>,
 }
 
 /// A backend in the body of `GET /v1/vips`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendListing {
     /// The address.
     pub ip: IpAddr,

@@ -193,7 +193,7 @@ fn the_listing_is_that_of_dcos_net() {
         2,
         Some(&task(port("fd00::1:5000"), &["fd01:b::1"])),
     );
-    let listing = serde_json::to_string(&vips.listing()).unwrap();
+    let listing = serde_json::to_string(&vips.listing(false)).unwrap();
     assert_eq!(
         listing,
         r#"[{"vip":"fd00::1:5000","protocol":"tcp","backend":[{"ip":"fd01:b::1","port":80}]},{"vip":"app.marathon.l4lb.thisdcos.directory:80","protocol":"tcp","backend":[{"ip":"9.0.0.1","port":80}]}]"#
