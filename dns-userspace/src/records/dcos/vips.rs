@@ -390,15 +390,24 @@ pub struct BackendListing {
 }
 
 /// The domain name of a VIP without a final dot. Its dots are kept, unlike in the names of tasks.
+/// A label or a framework of which nothing is left is left out.
 #[must_use]
 pub fn vip_domain(vip: &VipName) -> String {
-    let (label, framework) = (domain_labels(&vip.label), domain_labels(&vip.framework));
-    format!("{label}.{framework}.{L4LB}")
+    let mut name = String::new();
+    for part in [domain_labels(&vip.label), domain_labels(&vip.framework)] {
+        if !part.is_empty() {
+            name += &part;
+            name.push('.');
+        }
+    }
+    name + L4LB
 }
 
 fn vip_records(vip: &VipName, ips: impl Iterator<Item = IpAddr>) -> Vec<(Name, Rdata)> {
-    // A label or framework of which nothing is left has no name.
-    let Ok(name) = Name::from_text(&vip_domain(vip)) else {
+    let domain = vip_domain(vip);
+    let name = Name::from_text(&domain).ok();
+    // Without label and framework it would be the apex of the zone.
+    let Some(name) = name.filter(|_| domain != L4LB) else {
         return Vec::new();
     };
     ips.map(|ip| (name.clone(), address(ip))).collect()

@@ -163,6 +163,28 @@ fn labels_of_one_name_have_all_their_addresses_there() {
 }
 
 #[test]
+fn what_is_empty_of_a_name_is_left_out() {
+    for (label, framework, wanted) in [
+        (
+            "/a.-.b",
+            "marathon",
+            Some("a.b.marathon.l4lb.thisdcos.directory."),
+        ),
+        ("$$$", "marathon", Some("marathon.l4lb.thisdcos.directory.")),
+        ("/web", "$$", Some("web.l4lb.thisdcos.directory.")),
+        ("$$$", "$$", None),
+    ] {
+        let vip = VipName {
+            label: label.into(),
+            framework: framework.into(),
+        };
+        let records = vip_records(&vip, std::iter::once([11, 0, 0, 1].into()));
+        let name = records.first().map(|(name, _)| name.to_string());
+        assert_eq!(name.as_deref(), wanted, "{label} {framework}");
+    }
+}
+
+#[test]
 fn addresses_of_before_a_restart_are_kept_while_in_use() {
     let mut before = vips();
     set(&mut before, 1, Some(&task(port("svc4703:1"), &["9.0.0.1"])));
