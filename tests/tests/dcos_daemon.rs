@@ -516,6 +516,40 @@ fn addresses_of_vips_outlive_a_restart() {
     assert_eq!(data(&again.ask(second, "A")), ["11.29.210.66"]);
 }
 
+#[test]
+fn vips_that_wait_for_an_address_are_counted_and_get_one() {
+    let app = |id: u8, label: &str| App {
+        name: "svc".into(),
+        id: format!("svc.{id}"),
+        ip: [9, 0, 2, id].into(),
+        vip: label.into(),
+    };
+    let cluster = Cluster::start(&[app(1, "a:80"), app(2, "b:80")]).unwrap();
+    let http = free_port();
+    let node = Node::start(&cluster, |config| {
+        // One address, as the last is no start and one attempt is made.
+        config["dcos"]["vip_ipv4_range"] = json!(["11.0.0.0", "11.0.0.1"]);
+        config["httpon"] = json!(true);
+        config["httplistener"] = json!("127.0.0.1");
+        config["httpport"] = json!(http);
+    });
+    let waiting = || {
+        let (_, _, page) = request(http, "GET", "/metrics", "");
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix("mesos_xdns_vips_without_address "));
+        value.unwrap().to_owned()
+    };
+    node.wait_for("a.marathon.l4lb.thisdcos.directory", "A", &["11.0.0.0"]);
+    assert_eq!(waiting(), "1.0");
+    let b = "b.marathon.l4lb.thisdcos.directory";
+    assert_eq!(node.ask(b, "A").status, "NXDOMAIN");
+    cluster
+        .events
+        .send(&cluster.tasks[0].updated("TASK_KILLED"));
+    node.wait_for(b, "A", &["11.0.0.0"]);
+    assert_eq!(waiting(), "0.0");
+}
+
 /// Section 6 of dcos-net's behaviour.
 #[test]
 fn the_rest_api_lists_what_is_served() {

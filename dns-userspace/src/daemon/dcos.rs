@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,8 @@ pub(super) struct Cluster {
     vip_file: PathBuf,
     /// Whether VIPs changed since their addresses were saved.
     unsaved: AtomicBool,
+    /// How many VIPs wait for an address because a range is used up.
+    pub(super) vips_without_address: AtomicUsize,
     /// Where to wish for a state, if what events lack is taken from it.
     wishes: Option<Arc<Notify>>,
     /// Host names to look up. As many as there are agents and frameworks.
@@ -102,6 +104,7 @@ impl Cluster {
             id: ArcSwapOption::from_pointee(dcos.zone_settings().cluster_id),
             vip_file: dcos.vip_file.clone(),
             unsaved: AtomicBool::new(false),
+            vips_without_address: AtomicUsize::new(0),
             wishes: (dcos.mesos_source == MesosSource::Auto).then(|| Arc::clone(wishes)),
             hosts,
         })
@@ -134,7 +137,20 @@ impl Cluster {
                 if tasks.resync {
                     info!(tasks = tasks.tasks.len(), "tasks are known");
                 }
-                zones.apply(&tasks)?
+                let waited = zones.vips().without_address().clone();
+                let update = zones.apply(&tasks)?;
+                let waiting = zones.vips().without_address();
+                self.vips_without_address
+                    .store(waiting.len(), Ordering::Relaxed);
+                for vip in waiting.difference(&waited) {
+                    let (label, framework) = (&vip.label, &vip.framework);
+                    warn!(
+                        label,
+                        framework,
+                        "no address for a VIP: vip_ipv4_range or vip_ipv6_range is used up"
+                    );
+                }
+                update
             }
             News::Stream(Observation::Lost) => Update::default(),
             News::Masters(masters) => zones.set_masters(&masters)?,

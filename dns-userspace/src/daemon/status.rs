@@ -1,6 +1,7 @@
 //! How the daemon is doing, as `mesos-xdns status` and monitoring see it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -102,6 +103,9 @@ pub struct Dcos {
     pub tasks: usize,
     /// Tasks among them that wait for their agent or framework.
     pub waiting_tasks: usize,
+    /// VIPs that wait for an address, because a range is used up; as of now.
+    #[serde(default)]
+    pub vips_without_address: usize,
     /// The id for names under `dcos.directory`.
     pub cluster_id: Option<String>,
 }
@@ -228,6 +232,7 @@ impl Dcos {
             frameworks: stream.frameworks,
             tasks: stream.tasks,
             waiting_tasks: stream.waiting_tasks,
+            vips_without_address: cluster.vips_without_address.load(Ordering::Relaxed),
             cluster_id: cluster.id().map(|id| id.to_string()),
         }
     }

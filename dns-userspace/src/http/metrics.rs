@@ -203,6 +203,11 @@ fn mesos(page: &mut Page<'_>, measures: &Measures) -> fmt::Result {
                 .iter()
                 .map(|(kind, count)| (vec![("type", kind.clone())], *count)),
         )?;
+        page.level(
+            "vips_without_address",
+            "VIPs that wait for an address because a range is used up",
+            as_f64(dcos.vips_without_address as u64),
+        )?;
     }
     page.counter(
         "leader_changes",

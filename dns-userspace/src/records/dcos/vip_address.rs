@@ -128,14 +128,14 @@ impl Allocator {
         ipv4.into_iter().chain(ipv6)
     }
 
-    /// Takes back the IPv4 address of a VIP.
-    pub fn release_ipv4(&mut self, vip: &VipName) {
-        self.ipv4.release(vip);
+    /// Takes back the IPv4 address of a VIP, if it has one.
+    pub fn release_ipv4(&mut self, vip: &VipName) -> bool {
+        self.ipv4.release(vip)
     }
 
-    /// Takes back the IPv6 address of a VIP.
-    pub fn release_ipv6(&mut self, vip: &VipName) {
-        self.ipv6.release(vip);
+    /// Takes back the IPv6 address of a VIP, if it has one.
+    pub fn release_ipv6(&mut self, vip: &VipName) -> bool {
+        self.ipv6.release(vip)
     }
 
     /// Everything given out, sorted by framework and label.
@@ -206,10 +206,9 @@ impl Family {
         true
     }
 
-    fn release(&mut self, vip: &VipName) {
-        if let Some(ip) = self.by_vip.remove(vip) {
-            self.taken.remove(&ip);
-        }
+    fn release(&mut self, vip: &VipName) -> bool {
+        let released = self.by_vip.remove(vip);
+        released.is_some_and(|ip| self.taken.remove(&ip).is_some())
     }
 }
 

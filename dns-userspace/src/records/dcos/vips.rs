@@ -149,7 +149,7 @@ pub struct Vips {
     backends: BTreeMap<VipKey, BTreeMap<Backend, u32>>,
     allocator: Allocator,
     records: Contributions<VipName>,
-    /// VIPs that could not be given an address because the range is used up.
+    /// VIPs that could not be given all their addresses because a range is used up.
     without_address: BTreeSet<VipName>,
 }
 
@@ -184,7 +184,7 @@ impl Vips {
                 .unwrap_or_default();
             self.set_backends(key, vips, &mut touched);
         }
-        self.settle(&touched, changed);
+        self.settle(touched, changed);
     }
 
     /// Takes over all tasks; those that are not among them are over, and addresses that no VIP
@@ -214,7 +214,7 @@ impl Vips {
         for key in gone {
             self.set_backends(&key, Vec::new(), &mut touched);
         }
-        self.settle(&touched, changed);
+        self.settle(touched, changed);
     }
 
     fn set_backends(
@@ -254,30 +254,28 @@ impl Vips {
     }
 
     /// Gives and takes back addresses: first everything that is free, so that the order of a
-    /// batch is that of the names alone.
-    fn settle(&mut self, touched: &BTreeSet<VipName>, changed: &mut BTreeSet<Name>) {
-        let families: Vec<(&VipName, [bool; 2])> = touched
-            .iter()
-            .map(|vip| (vip, self.families(vip)))
-            .collect();
-        for (vip, [ipv4, ipv6]) in &families {
-            if !ipv4 {
-                self.allocator.release_ipv4(vip);
-            }
-            if !ipv6 {
-                self.allocator.release_ipv6(vip);
-            }
+    /// batch is that of the names alone. What has come free goes to VIPs that wait, too.
+    fn settle(&mut self, mut touched: BTreeSet<VipName>, changed: &mut BTreeSet<Name>) {
+        let mut freed = false;
+        for vip in &touched {
+            let [ipv4, ipv6] = self.families(vip);
+            freed |= !ipv4 && self.allocator.release_ipv4(vip);
+            freed |= !ipv6 && self.allocator.release_ipv6(vip);
         }
-        for (vip, [ipv4, ipv6]) in families {
-            let missed = (ipv4 && self.allocator.ipv4(vip).is_none())
-                || (ipv6 && self.allocator.ipv6(vip).is_none());
-            if missed {
-                self.without_address.insert(vip.clone());
-            } else {
-                self.without_address.remove(vip);
-            }
-            let records = vip_records(vip, self.allocator.addresses(vip));
+        if freed {
+            touched.extend(self.without_address.iter().cloned());
+        }
+        for vip in touched {
+            let [ipv4, ipv6] = self.families(&vip);
+            let misses_ipv4 = ipv4 && self.allocator.ipv4(&vip).is_none();
+            let misses_ipv6 = ipv6 && self.allocator.ipv6(&vip).is_none();
+            let records = vip_records(&vip, self.allocator.addresses(&vip));
             self.records.set(vip.clone(), records, changed);
+            if misses_ipv4 || misses_ipv6 {
+                self.without_address.insert(vip);
+            } else {
+                self.without_address.remove(&vip);
+            }
         }
     }
 
@@ -322,7 +320,7 @@ impl Vips {
         &self.allocator
     }
 
-    /// VIPs that have backends but no address, because the range is used up.
+    /// VIPs that have backends but no address of their family, because its range is used up.
     #[must_use]
     pub const fn without_address(&self) -> &BTreeSet<VipName> {
         &self.without_address

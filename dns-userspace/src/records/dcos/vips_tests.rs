@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::vip_address::{DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE};
+use super::super::vip_address::{DEFAULT_IPV4_RANGE, DEFAULT_IPV6_RANGE, Range};
 use super::*;
+use crate::zones::Rtype;
 
 fn key(n: usize) -> TaskKey {
     TaskKey {
@@ -182,6 +183,40 @@ fn what_is_empty_of_a_name_is_left_out() {
         let name = records.first().map(|(name, _)| name.to_string());
         assert_eq!(name.as_deref(), wanted, "{label} {framework}");
     }
+}
+
+#[test]
+fn addresses_that_come_free_go_to_vips_that_wait() {
+    let range = Range {
+        first: [11, 0, 0, 0].into(),
+        last: [11, 0, 0, 1].into(),
+    };
+    let mut vips = Vips::new(Allocator::new(range, DEFAULT_IPV6_RANGE), true);
+    let ips = ["9.0.0.1", "fd01:b::1"];
+    let waiting = |vips: &Vips| -> Vec<String> {
+        let all = vips.without_address().iter();
+        all.map(|vip| vip.label.clone()).collect()
+    };
+    let types = |vips: &Vips, label: &str| -> Vec<Rtype> {
+        let name = format!("{label}.marathon.l4lb.thisdcos.directory");
+        let rrsets = vips.rrsets(&Name::from_text(&name).unwrap());
+        rrsets.iter().map(Rrset::rtype).collect()
+    };
+    set(&mut vips, 1, Some(&task(port("a:80"), &ips)));
+    // One attempt, as many as dcos-l4lb makes here.
+    set(&mut vips, 2, Some(&task(port("b:80"), &ips)));
+    assert_eq!(waiting(&vips), ["b"]);
+    assert_eq!(types(&vips, "b"), [Rtype::AAAA]);
+    set(&mut vips, 3, Some(&task(port("c:80"), &["fd01:b::2"])));
+    assert_eq!(waiting(&vips), ["b"]);
+    let changed = set(&mut vips, 1, None);
+    assert_eq!(changed.len(), 2, "a goes, b comes: {changed:?}");
+    assert_eq!(types(&vips, "b"), [Rtype::A, Rtype::AAAA]);
+    assert!(waiting(&vips).is_empty());
+    set(&mut vips, 1, Some(&task(port("a:80"), &ips)));
+    assert_eq!(waiting(&vips), ["a"]);
+    set(&mut vips, 1, None);
+    assert!(waiting(&vips).is_empty());
 }
 
 #[test]
