@@ -144,6 +144,7 @@ impl Drop for Node {
 /// Status code, headers and body of a request.
 fn request(port: u16, method: &str, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     let mut response = String::new();
@@ -662,6 +663,49 @@ fn the_rest_api_lists_what_is_served() {
     let text = listed_vips(&node);
     assert!(text.contains("11.198.144.68"), "{text}");
     assert!(text.contains("9.0.2.5:80"), "{text}");
+}
+
+/// Section 1 of dcos-net's behaviour: the program is run "every 30 min or on demand".
+#[test]
+fn public_addresses_are_looked_for_on_demand() {
+    let cluster = Cluster::start(&[]).unwrap();
+    let folder = std::env::temp_dir().join(format!("mesos-xdns-public-{}", free_port()));
+    std::fs::create_dir(&folder).unwrap();
+    let printed = folder.join("printed");
+    std::fs::write(&printed, "203.0.113.7\n").unwrap();
+    let program = folder.join("detect_ip_public");
+    // Another process writes it: one that is open for writing here could not be run.
+    let written = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "printf '#!/bin/sh\ncat %s\n' \"$1\" >\"$2\" && chmod +x \"$2\"",
+        ])
+        .args([Path::new("sh"), &printed, &program])
+        .status()
+        .unwrap();
+    assert!(written.success());
+    let node = Node::start(&cluster, |config| {
+        config["dcos"]["detect_ip_public"] = json!(program);
+    });
+    let name = "public.thisnode.thisdcos.directory";
+    node.wait_for(name, "A", &["203.0.113.7"]);
+    let before = node.get("/v1/nodes");
+    assert_eq!(before[0]["public_ips"], json!(["203.0.113.7"]));
+
+    std::fs::write(&printed, "203.0.113.8\n2001:db8::8\n").unwrap();
+    assert_eq!(node.get("/v1/nodes"), before);
+    let after = node.get("/v1/nodes?force");
+    assert_eq!(
+        after[0]["public_ips"],
+        json!(["203.0.113.8", "2001:db8::8"])
+    );
+    assert!(after[0]["updated"].as_str() > before[0]["updated"].as_str());
+    node.wait_for(name, "A", &["203.0.113.8"]);
+
+    // A program that fails leaves what is known, and nobody waiting.
+    std::fs::remove_file(&printed).unwrap();
+    assert_eq!(node.get("/v1/nodes?force"), after);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// What `mesos-xdns vips` prints of the running daemon.

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -51,6 +51,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time a program that prints addresses may take.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Someone who waits for something to be taken in; is told so by being dropped.
+type Asker = oneshot::Sender<()>;
+
 /// Something that changes the zones.
 #[derive(Debug)]
 pub(super) enum News {
@@ -58,8 +61,8 @@ pub(super) enum News {
     Stream(Observation),
     /// The masters' addresses.
     Masters(Vec<IpAddr>),
-    /// The node's public addresses.
-    PublicIps(Vec<IpAddr>),
+    /// The node's public addresses, and who waits for them.
+    PublicIps(Vec<IpAddr>, Vec<Asker>),
     /// The cluster's id, from ZooKeeper.
     ClusterId(ClusterId),
     /// The masters, `host:port`, in the order in which they are numbered.
@@ -84,6 +87,9 @@ pub(super) struct Cluster {
     wishes: Option<Arc<Notify>>,
     /// Host names to look up. As many as there are agents and frameworks.
     hosts: mpsc::UnboundedSender<String>,
+    /// Where to have the program run that prints public addresses, if there is one.
+    detection: Option<mpsc::Sender<Asker>>,
+    public_ips_since: Mutex<SystemTime>,
 }
 
 impl Cluster {
@@ -94,6 +100,7 @@ impl Cluster {
         stream: watch::Receiver<StreamStatus>,
         wishes: &Arc<Notify>,
         hosts: mpsc::UnboundedSender<String>,
+        detection: Option<mpsc::Sender<Asker>>,
     ) -> Result<Self> {
         let allocations = load(&dcos.vip_file);
         let mut zones = DcosZones::new(&dcos.zone_settings(), &allocations)?;
@@ -107,6 +114,8 @@ impl Cluster {
             vips_without_address: AtomicUsize::new(0),
             wishes: (dcos.mesos_source == MesosSource::Auto).then(|| Arc::clone(wishes)),
             hosts,
+            detection,
+            public_ips_since: Mutex::new(SystemTime::now()),
         })
     }
 
@@ -155,13 +164,34 @@ impl Cluster {
             News::Stream(Observation::Lost) => Update::default(),
             News::Masters(masters) => zones.set_masters(&masters)?,
             News::Candidates(_) | News::Hosts(_) => Update::default(),
-            News::PublicIps(ips) => zones.set_public_ips(&ips)?,
+            News::PublicIps(ips, _askers) => {
+                *lock(&self.public_ips_since) = SystemTime::now();
+                zones.set_public_ips(&ips)?
+            }
             News::ClusterId(id) => {
                 self.id.store(Some(Arc::new(id)));
                 return zones.set_cluster_id(id);
             }
         };
         Ok((Vec::new(), update))
+    }
+
+    /// Has the program that prints public addresses run again, if there is one. Ends when they are
+    /// taken in, or when there is nothing to be had.
+    pub(super) async fn detect_public_ips(&self) {
+        let Some(detection) = &self.detection else {
+            return;
+        };
+        let (asker, answered) = oneshot::channel();
+        if detection.send(asker).await.is_ok() {
+            // The asker is dropped; nothing is ever sent.
+            let _ = answered.await;
+        }
+    }
+
+    /// When the public addresses were found.
+    pub(super) fn public_ips_since(&self) -> SystemTime {
+        *lock(&self.public_ips_since)
     }
 
     fn wish(&self) {
@@ -280,7 +310,15 @@ pub(super) fn start(
 ) -> Result<(Arc<Cluster>, Feed)> {
     let (status, stream_status) = watch::channel(StreamStatus::default());
     let (hosts_in, hosts) = mpsc::unbounded_channel();
-    let cluster = Arc::new(Cluster::new(dcos, stream_status, wishes, hosts_in)?);
+    let (detection, detections) = mpsc::channel(16);
+    let program = dcos.detect_ip_public.clone();
+    let cluster = Arc::new(Cluster::new(
+        dcos,
+        stream_status,
+        wishes,
+        hosts_in,
+        program.is_some().then_some(detection),
+    )?);
     let client = operator_api::http_client(&config.tls, dcos.times.connect)
         .context("TLS towards the operator API")?;
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty());
@@ -306,11 +344,11 @@ pub(super) fn start(
             others_in.clone(),
         )),
     ];
-    if let Some(program) = &dcos.detect_ip_public {
-        let period = dcos.times.public_ip_refresh;
+    if let Some(program) = program {
         tasks.push(spawn(watch_public_ips(
-            program.clone(),
-            period,
+            program,
+            dcos.times.public_ip_refresh,
+            detections,
             others_in.clone(),
         )));
     }
@@ -385,14 +423,22 @@ async fn watch_masters(
     }
 }
 
-/// Runs the program that prints public addresses, again and again.
-async fn watch_public_ips(program: PathBuf, period: Duration, news: mpsc::Sender<News>) {
+/// Runs the program that prints public addresses, again and again, and when somebody asks. Those
+/// who ask while it runs have it run once more for all of them.
+async fn watch_public_ips(
+    program: PathBuf,
+    period: Duration,
+    mut detections: mpsc::Receiver<Asker>,
+    news: mpsc::Sender<News>,
+) {
     let mut last = None;
+    let mut askers = Vec::new();
     loop {
         match public_ips(&program).await {
-            Ok(ips) if last.as_ref() != Some(&ips) => {
+            Ok(ips) if last.as_ref() != Some(&ips) || !askers.is_empty() => {
                 last = Some(ips.clone());
-                if news.send(News::PublicIps(ips)).await.is_err() {
+                let askers = std::mem::take(&mut askers);
+                if news.send(News::PublicIps(ips, askers)).await.is_err() {
                     return;
                 }
             }
@@ -402,7 +448,15 @@ async fn watch_public_ips(program: PathBuf, period: Duration, news: mpsc::Sender
                 warn!(%program, error = format!("{error:#}"), "public addresses stay as they are");
             }
         }
-        sleep(period.max(Duration::from_secs(1))).await;
+        // There is nothing to be had for those who are still there.
+        askers.clear();
+        tokio::select! {
+            () = sleep(period.max(Duration::from_secs(1))) => {}
+            Some(asker) = detections.recv() => askers.push(asker),
+        }
+        while let Ok(another) = detections.try_recv() {
+            askers.push(another);
+        }
     }
 }
 

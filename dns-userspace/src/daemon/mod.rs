@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -340,7 +340,6 @@ impl Daemon {
             cluster: Arc::clone(cluster),
             domain: Name::from_text(&self.setup.config.domain)?,
             node_ip: dcos.node_ip,
-            since: SystemTime::now(),
         };
         tokio::spawn(http::dcos::serve(listener, Arc::new(source)));
         Ok(())

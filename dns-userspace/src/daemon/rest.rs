@@ -18,7 +18,6 @@ pub(super) struct Rest {
     /// The mesos-dns zone, of which dcos-dns lists the copy only.
     pub(super) domain: Name,
     pub(super) node_ip: Option<IpAddr>,
-    pub(super) since: SystemTime,
 }
 
 impl Source for Rest {
@@ -34,6 +33,10 @@ impl Source for Rest {
         self.cluster.zones().vips().listing(with_addresses)
     }
 
+    async fn refresh_nodes(&self) {
+        self.cluster.detect_public_ips().await;
+    }
+
     /// This node alone: nobody tells us of the others' public addresses.
     fn nodes(&self) -> Vec<Node> {
         let Some(private_ip) = self.node_ip else {
@@ -44,7 +47,7 @@ impl Source for Rest {
             private_ip,
             public_ips: self.cluster.zones().public_ips().to_vec(),
             hostname: hostname.trim().to_owned(),
-            updated: rfc3339(self.since),
+            updated: rfc3339(self.cluster.public_ips_since()),
         }]
     }
 

@@ -31,6 +31,8 @@ pub trait Source: Send + Sync + 'static {
     fn is_listed(&self, apex: &Name) -> bool;
     /// The VIPs with their backends, and with their addresses if those are wanted.
     fn vips(&self, with_addresses: bool) -> Vec<VipListing>;
+    /// Looks anew for what is said of the nodes, and ends when that is taken in.
+    fn refresh_nodes(&self) -> impl Future<Output = ()> + Send;
     /// The nodes that are known.
     fn nodes(&self) -> Vec<Node>;
     /// The text of a registry of metrics, or of all of them; `None` if there is no such registry.
@@ -244,7 +246,14 @@ async fn vips<S: Source>(
     (head, body).into_response()
 }
 
-async fn nodes<S: Source>(State(source): State<Arc<S>>) -> Json<Vec<Node>> {
+/// With `?force`, as they are now.
+async fn nodes<S: Source>(
+    State(source): State<Arc<S>>,
+    RawQuery(query): RawQuery,
+) -> Json<Vec<Node>> {
+    if has_key(query.as_deref(), "force") {
+        source.refresh_nodes().await;
+    }
     Json(source.nodes())
 }
 

@@ -77,7 +77,7 @@ impl Pipeline {
                 return Outcome::Names(events.set_candidates(candidates.clone()));
             }
             News::Hosts(hosts) => return Outcome::Names(events.set_hosts(hosts.clone())),
-            News::Masters(_) | News::PublicIps(_) | News::ClusterId(_) => {}
+            News::Masters(_) | News::PublicIps(..) | News::ClusterId(_) => {}
         }
         Outcome::Names(HashSet::new())
     }
