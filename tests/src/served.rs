@@ -69,6 +69,7 @@ pub fn zone(apex: &str) -> Zone {
     zone.recursion_available = true;
     zone.unknown_srv_is_nodata = true;
     zone.ignores_stars = true;
+    zone.expands_wildcards = false;
     zone
 }
 

@@ -6,7 +6,7 @@ use dns_common::wire;
 
 use super::message::{Layout, lay_out};
 use super::query::{HEADER_OCTETS, Query};
-use super::resolve::{Entry as Answered, Rcode, Resolution, resolve, resolve_at};
+use super::resolve::{Entry as Answered, Rcode, Resolution, has_inner_star, resolve, resolve_at};
 use crate::zones::blob::Blob;
 use crate::zones::node::Encoder;
 use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
@@ -34,7 +34,7 @@ impl Encoder for BlobEncoder {
 pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     let zone = snapshot.zone(node.zone())?;
     let owner = node.owner().wire();
-    let governed = node.is_occluded() || node.is_cut() || node.is_wildcard() || zone.withdrawn;
+    let governed = node.is_occluded() || node.is_cut() || zone.expands(node) || zone.withdrawn;
     let mut answers = if governed {
         Vec::new()
     } else {
@@ -46,6 +46,13 @@ pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
     }
     if governed {
         blob_flags |= flags::PASS | flags::OPAQUE;
+    }
+    if zone.ignores_stars && owner.contains(&b'*') {
+        // A question for what is below asks for another name.
+        blob_flags |= flags::OPAQUE;
+        if has_inner_star(node.owner()) {
+            blob_flags |= flags::PASS;
+        }
     }
     loop {
         let head = Head::new(
@@ -92,7 +99,7 @@ pub fn encode_denial(zone: &Zone) -> Option<Box<[u8]>> {
         ..Entry::default()
     };
     let mut zone_flags = 0;
-    if !zone.has_wildcards {
+    if zone.wildcards == 0 {
         zone_flags |= flags::DENIES_NAMES;
     }
     if zone.unknown_srv_is_nodata {

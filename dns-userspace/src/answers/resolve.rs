@@ -240,7 +240,8 @@ impl<'s> Resolver<'s> {
             }
             // `node` is the closest encloser (RFC 4592, section 3.3.1).
             let wildcard = [b"\x01*".as_slice(), suffix].concat();
-            return match self.snapshot.lookup(&wildcard) {
+            let wildcard = self.snapshot.lookup(&wildcard);
+            return match wildcard.filter(|_| zone.expands_wildcards) {
                 Some(wildcard) => self.data(wildcard, name),
                 None => Step::NxDomain,
             };
@@ -363,11 +364,9 @@ impl<'s> Resolver<'s> {
 /// `name` with each `.*` of its text removed, as mesos-dns looks names up: `web.*.mesos` is
 /// `web.mesos`, and a leading `*.` stays. `None` if there is none, or nothing valid is left.
 fn without_stars(name: &Name) -> Option<Name> {
-    if !name.wire().contains(&b'*') {
+    if !has_inner_star(name) {
         return None;
     }
-    let is_starred = |label: &&[u8]| label.starts_with(b"*");
-    name.labels().skip(1).find(is_starred)?;
     let mut labels: Vec<Vec<u8>> = Vec::new();
     for label in name.labels() {
         match (labels.last_mut(), label.strip_prefix(b"*")) {
@@ -382,6 +381,12 @@ fn without_stars(name: &Name) -> Option<Name> {
     }
     wire.push(0);
     Name::from_wire(&wire).ok()
+}
+
+/// Whether a label after the first begins with a star: where stars are ignored, a name that no
+/// question leads to.
+pub(super) fn has_inner_star(name: &Name) -> bool {
+    name.wire().contains(&b'*') && name.labels().skip(1).any(|label| label.starts_with(b"*"))
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub(crate) fn snapshot() -> Arc<Snapshot> {
     mesos.recursion_available = true;
     mesos.unknown_srv_is_nodata = true;
     mesos.ignores_stars = true;
+    mesos.expands_wildcards = false;
     let mut directory = zone("dcos.thisdcos.directory");
     directory.alias_to_nothing_is_nodata = true;
     let zones = vec![
@@ -61,6 +62,7 @@ pub(crate) fn snapshot() -> Arc<Snapshot> {
         ("web.marathon.mesos", rrset("A", &["10.0.0.2", "10.0.0.1"])),
         ("web.marathon.mesos", rrset("AAAA", &["fd00::1"])),
         ("web-1.marathon.mesos", rrset("A", &["10.0.0.1"])),
+        ("*.wf.mesos", rrset("A", &["21.0.0.1"])),
         (
             "_web._tcp.marathon.mesos",
             rrset(
@@ -344,6 +346,16 @@ fn rfc4592_2_2_1_a_wildcard_stands_for_what_does_not_exist() {
     assert_eq!(ask("host.wild.plain.test", Rtype::TXT).1, [""; 0]);
     assert_eq!(ask("b.host.wild.plain.test", Rtype::TXT).0, Rcode::NXDOMAIN);
     assert_eq!(ask("x.wild.plain.test", Rtype::A).2, [soa("plain.test.")]);
+}
+
+/// mesos-dns looks up exactly the name that is asked for, and leaves a leading `*.` as it is.
+#[test]
+fn a_task_whose_name_is_a_star_is_no_wildcard() {
+    assert_eq!(ask("*.wf.mesos", Rtype::A).1, ["*.wf.mesos. 60 A 21.0.0.1"]);
+    let (rcode, answer, authority, _) = ask("nothere.wf.mesos", Rtype::A);
+    assert_eq!((rcode, answer), (Rcode::NXDOMAIN, vec![]));
+    assert_eq!(authority, [soa("mesos.")]);
+    assert_eq!(ask("nothere.*.wf.mesos", Rtype::A).0, Rcode::NXDOMAIN);
 }
 
 #[test]

@@ -156,10 +156,12 @@ fn secondary_zone(secondary: &Secondary, recursion_available: bool) -> Zone {
             zone.recursion_available = recursion_available;
             zone.unknown_srv_is_nodata = true;
             zone.ignores_stars = true;
+            zone.expands_wildcards = false;
         }
         AnswersAs::DcosDns => {
             zone.alias_to_nothing_is_nodata = true;
             zone.rotates_types_together = true;
+            zone.expands_wildcards = false;
         }
     }
     zone

@@ -79,6 +79,7 @@ pub fn zone(settings: &Settings, recursion_available: bool) -> Result<Zone, Name
     zone.recursion_available = recursion_available;
     zone.unknown_srv_is_nodata = true;
     zone.ignores_stars = true;
+    zone.expands_wildcards = false;
     Ok(zone)
 }
 

@@ -482,20 +482,22 @@ impl Editor {
             }
             return;
         }
-        if name.has_star_label() {
-            self.note_wildcard(zone);
-        }
         if before.is_none() {
             self.adopt(zone, name);
         }
         self.write(zone, name, rrsets, false, before.as_deref());
     }
 
-    fn note_wildcard(&mut self, index: ZoneIndex) {
-        if let Some(zone) = self.zones.get_mut(usize::from(index.0))
-            && !zone.has_wildcards
-        {
-            Arc::make_mut(zone).has_wildcards = true;
+    /// Counts `node` if it is a wildcard that comes, or one that goes.
+    fn count_wildcard(&mut self, node: &Node, comes: bool) {
+        let zone = self.zones.get_mut(usize::from(node.zone().0));
+        if let Some(zone) = zone.filter(|zone| zone.expands(node)) {
+            let count = &mut Arc::make_mut(zone).wildcards;
+            *count = if comes {
+                count.saturating_add(1)
+            } else {
+                count.saturating_sub(1)
+            };
             self.zones_touched = true;
         }
     }
@@ -534,6 +536,9 @@ impl Editor {
         self.referrers
             .update(before.map_or(&[], Node::rrsets), &rrsets, &owner);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
+        if before.is_none() {
+            self.count_wildcard(&node, true);
+        }
         let (was_cut, is_cut) = (before.is_some_and(Node::is_cut), node.is_cut());
         self.cuts += usize::from(is_cut);
         self.cuts -= usize::from(was_cut);
@@ -545,6 +550,7 @@ impl Editor {
     fn remove(&mut self, node: &Node) {
         self.referrers.update(node.rrsets(), &[], node.owner());
         self.cuts -= usize::from(node.is_cut());
+        self.count_wildcard(node, false);
         let wire = node.owner().wire();
         self.table.remove(owner_hash(self.seed, wire), wire);
     }

@@ -304,6 +304,12 @@ fn expected_names(model: &Model, apexes: &[Name]) -> BTreeSet<Name> {
 fn assert_equals_model(snapshot: &Snapshot, model: &Model, apexes: &[Name]) {
     let names: BTreeSet<Name> = snapshot.nodes().map(|node| node.owner().clone()).collect();
     assert_eq!(names, expected_names(model, apexes));
+    for zone in snapshot.zones() {
+        let is_wildcard = |name: &&Name| name.labels().next() == Some(b"*");
+        let is_own = |name: &&Name| snapshot.enclosing_zone(name).map(|of| of.1) == Some(&**zone);
+        let wildcards = names.iter().filter(is_own).filter(is_wildcard).count();
+        assert_eq!(zone.wildcards as usize, wildcards, "{}", zone.apex);
+    }
     assert_eq!(snapshot.len(), names.len());
     for name in &names {
         let node = snapshot.node(name).unwrap();
@@ -325,7 +331,7 @@ fn assert_equals_model(snapshot: &Snapshot, model: &Model, apexes: &[Name]) {
 }
 
 fn some_name() -> impl Strategy<Value = Name> {
-    let label = prop::sample::select(vec!["a", "b", "c", "in"]);
+    let label = prop::sample::select(vec!["a", "b", "c", "in", "*"]);
     let apex = prop::sample::select(vec!["mesos", "in.a.mesos"]);
     (prop::collection::vec(label, 0..4), apex).prop_map(|(labels, apex)| {
         let mut text = labels.join(".");

@@ -138,12 +138,6 @@ impl Name {
         })
     }
 
-    /// Whether a label is `*` (RFC 4592, section 2.1.1).
-    #[must_use]
-    pub fn has_star_label(&self) -> bool {
-        self.wire().contains(&b'*') && self.labels().any(|label| label == b"*")
-    }
-
     /// This name's wire form, then that of its parent, and so on up to the root.
     pub fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Some(self.wire());

@@ -1,7 +1,7 @@
 //! A zone's own facts: its apex, its authority records and how it answers what it does not hold.
 //! The names below the apex are in the [`Snapshot`](super::Snapshot).
 
-use super::{Name, Rdata, Rrset, Rtype, rrset::Soa};
+use super::{Name, Node, Rdata, Rrset, Rtype, rrset::Soa};
 
 /// At most this many zones are served: the kernel keeps one word of zone facts for each.
 pub const MAX_ZONES: usize = 64;
@@ -39,9 +39,12 @@ pub struct Zone {
     pub rotates_types_together: bool,
     /// Each `.*` in the question is removed before the look-up, as mesos-dns does.
     pub ignores_stars: bool,
-    /// Whether a name with the label `*` was ever in the content, so that a name which is not found
-    /// may still have an answer (RFC 4592). Kept by the [`Editor`](super::Editor).
-    pub has_wildcards: bool,
+    /// Whether the label `*` stands for names that do not exist (RFC 4592). In mesos-dns a task may
+    /// have it as its name, and it is a name like any other.
+    pub expands_wildcards: bool,
+    /// How many names begin with the label `*`: where there is one, a name which is not found may
+    /// still have an answer. Kept by the [`Editor`](super::Editor); 0 where none is expanded.
+    pub wildcards: u32,
     /// Whether the content is known. Until then a name that is not found is SERVFAIL, never
     /// NXDOMAIN.
     pub complete: bool,
@@ -51,6 +54,12 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// Whether `node`, which is in this zone, stands for names that do not exist.
+    #[must_use]
+    pub fn expands(&self, node: &Node) -> bool {
+        self.expands_wildcards && node.is_wildcard()
+    }
+
     /// A zone with the authority records given and the behaviour of the RFCs; incomplete.
     #[must_use]
     pub const fn new(apex: Name, soa: Soa, soa_ttl: u32, ns: Vec<Name>, ns_ttl: u32) -> Self {
@@ -66,7 +75,8 @@ impl Zone {
             alias_to_nothing_is_nodata: false,
             rotates_types_together: false,
             ignores_stars: false,
-            has_wildcards: false,
+            expands_wildcards: true,
+            wildcards: 0,
             complete: false,
             withdrawn: false,
         }

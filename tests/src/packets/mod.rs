@@ -128,6 +128,7 @@ pub fn zones() -> Vec<(Zone, Vec<String>)> {
     // The second takes stars for what RFC 4592 says.
     let wild = Zone {
         ignores_stars: false,
+        expands_wildcards: true,
         ..fixed("directory")
     };
     let others = ["*.wild.directory A 10.9.9.9", "plain.directory A 10.9.9.1"];

@@ -99,6 +99,10 @@ pub(super) fn records(lines: &mut Vec<String>) {
     lines.push("\\225x.mesos A 10.0.0.225".to_owned());
     lines.push(format!("{} A 10.0.0.99", text(&colliding()[0])));
     lines.push("a.b.deep.mesos A 10.0.0.4".to_owned());
+    // mesos-dns takes tasks with a star in their name, too.
+    for (owner, number) in [("*", 2), ("*ne", 3), ("one", 4)] {
+        lines.push(format!("{owner}.wf.mesos A 10.9.9.{number}"));
+    }
 }
 
 fn answer(question: &str, address: &str) -> String {
@@ -397,6 +401,9 @@ fn tree(table: &mut Table) {
     let below = format!("'a' 'cut' 'mesos' . {A_IN}");
     let wild = format!("'a' 'wild' 'directory' . {A_IN}");
     let plain = format!("'plain' 'directory' . {A_IN}");
+    let star = format!("'*' 'wf' 'mesos' . {A_IN}");
+    let beside = format!("'dee' 'wf' 'mesos' . {A_IN}");
+    let glued = format!("'o' '*ne' 'wf' 'mesos' . {A_IN}");
     table
         .number(35)
         .tx(
@@ -420,6 +427,24 @@ fn tree(table: &mut Table) {
             &format!("{PLAIN} {wild}"),
             Verdict::Miss,
             &answer(&wild, "0a090909"),
+        )
+        .tx(
+            "a star that is no wildcard",
+            &format!("{PLAIN} {star}"),
+            Verdict::Answered,
+            &answer(&star, "0a090902"),
+        )
+        .tx(
+            "a name beside it",
+            &format!("{PLAIN} {beside}"),
+            Verdict::NxDomain,
+            &denial("8583", &beside, 19),
+        )
+        .up(
+            "a name below a label with a star, which is another name",
+            &format!("{PLAIN} {glued}"),
+            Verdict::Miss,
+            &format!("{ANSWER} {glued} 'one' c012 0001 0001 0000003c 0004 0a090904"),
         );
     let alias = "'alias' 'mesos' .";
     table

@@ -80,6 +80,7 @@ pub fn dcos_zone(apex: Name) -> Result<Zone, NameError> {
     let mut zone = Zone::new(apex, soa, TTL, vec![server], NS_TTL);
     zone.fixed_serial = true;
     zone.rotates_types_together = true;
+    zone.expands_wildcards = false;
     Ok(zone)
 }
 
@@ -341,7 +342,8 @@ pub fn static_zone(apex: &str, records: &[StaticRecord]) -> Result<ZoneContent, 
             (owner.clone(), rrset)
         }));
     }
-    let zone = dcos_zone(name).map_err(bad_apex)?;
+    let mut zone = dcos_zone(name).map_err(bad_apex)?;
+    zone.expands_wildcards = true;
     Ok(ZoneContent {
         zone,
         records: content,
