@@ -227,6 +227,64 @@ fn rfc8945_5_2_signatures_that_do_not_hold_say_why() {
     }
 }
 
+/// What does not fit beside the signature comes as question and signature with TC, over UDP as over
+/// TCP; what fits comes whole.
+#[test]
+fn rfc8945_5_3_what_is_too_large_with_its_signature_is_truncated() {
+    needs_tool!("dig");
+    let mut scene = scene(0, vec![]);
+    let addresses = |owner: &str, count: u16| {
+        let data = (0..count).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            Rdata::A([10, 1, high, low].into())
+        });
+        (name(owner), Rrset::new(Rtype::A, 60, data.collect()))
+    };
+    // 12 octets of header, 4 and the name of the question, 16 for each address.
+    let content = vec![
+        addresses("n25.mesos", 25),
+        addresses("n29.mesos", 29),
+        addresses("n74.mesos", 74),
+        addresses("big.mesos", 4094),
+    ];
+    scene
+        .served
+        .editor
+        .replace(&name("mesos"), content)
+        .unwrap();
+    scene.served.publish();
+    let signature = signed_by(KEY);
+    // The signature of this key has 85 octets; an OPT record has 11.
+    for (owner, arguments, count) in [
+        ("n25.mesos", ["+notcp", "+noedns"], Some(25)),
+        ("n29.mesos", ["+notcp", "+noedns"], None),
+        ("n29.mesos", ["+notcp", "+bufsize=1232"], Some(29)),
+        ("n74.mesos", ["+notcp", "+bufsize=1232"], None),
+        ("n74.mesos", ["+tcp", "+noedns"], Some(74)),
+        ("big.mesos", ["+tcp", "+noedns"], None),
+    ] {
+        let signed = ["-y", &signature, "+ignore", owner, "A"];
+        let text = scene.dig(&[&arguments[..], &signed].concat());
+        let described = format!("{owner} {arguments:?}\n{text}");
+        let answers = format!("ANSWER: {},", count.unwrap_or(0));
+        assert!(text.contains(&answers), "{described}");
+        assert_eq!(text.contains(" tc"), count.is_none(), "{described}");
+        assert!(text.contains("status: NOERROR"), "{described}");
+        assert!(
+            text.contains("NOERROR 0") && !text.contains("verify"),
+            "{described}"
+        );
+        let size = text.split("MSG SIZE  rcvd: ").nth(1).unwrap().trim();
+        let size: usize = size.parse().unwrap();
+        let limit = match arguments {
+            ["+notcp", "+noedns"] => 512,
+            ["+notcp", _] => 1232,
+            _ => 65535,
+        };
+        assert!(size <= limit, "{described}");
+    }
+}
+
 fn resident_octets() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();

@@ -37,6 +37,8 @@ pub struct Policy {
     pub nsid_octets: u16,
     /// Whether ANY over UDP gets one RRset rather than all (RFC 8482, section 4.1).
     pub minimal_any: bool,
+    /// Octets to be kept free for a signature of the response (RFC 8945); 0 for none.
+    pub signature_octets: usize,
 }
 
 impl Default for Policy {
@@ -48,6 +50,7 @@ impl Default for Policy {
             cookies: false,
             nsid_octets: 0,
             minimal_any: false,
+            signature_octets: 0,
         }
     }
 }
@@ -104,8 +107,9 @@ impl Policy {
                 edns.size.clamp(PLAIN_UDP_OCTETS, highest)
             }
         };
+        let reserved = self.options_octets(query, transport) + self.signature_octets;
         Size {
-            limit: usize::from(limit).saturating_sub(self.options_octets(query, transport)),
+            limit: usize::from(limit).saturating_sub(reserved),
             sets_truncate_bit: self.sets_truncate_bit,
             edns_size: self.max_udp_octets.max(PLAIN_UDP_OCTETS),
         }

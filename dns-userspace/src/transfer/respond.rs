@@ -13,14 +13,13 @@ use super::tsig::{self, Checked, Keys, Signer};
 use super::versions::Versions;
 use super::wire::{AXFR, CLASS_IN, Envelope, HEADER_OCTETS, IXFR, Message, flags, get_u16};
 use super::{Prefix, count, unix_seconds};
+use crate::answers::message::write_truncated;
 use crate::answers::respond::PLAIN_UDP_OCTETS;
 use crate::answers::{Decision, Policy, Query, Rcode, Transport, decide};
 use crate::zones::{Name, Rdata, Rtype, Snapshot, Zone, ZoneIndex, serial};
 
 /// The server is not authoritative for the zone (RFC 2136, section 2.2).
 const NOTAUTH: Rcode = Rcode(tsig::NOTAUTH);
-/// Octets of a signature besides the name of the key: the longest algorithm and the longest MAC.
-const SIGNATURE_OCTETS: usize = 120;
 
 /// One way to be allowed to transfer: what is given must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +139,10 @@ impl Responder {
                 return Response::One(response, Rcode(rcode));
             }
         };
+        let policy = &Policy {
+            signature_octets: signer.as_ref().map_or(0, Signer::octets),
+            ..*policy
+        };
         if message.flags & flags::OPCODE == flags::NOTIFY {
             let rcode = self.hear(&message, peer, key.as_ref());
             let mut response = tsig::response_head(&octets, &message, rcode.0);
@@ -256,8 +259,7 @@ impl Responder {
         };
         if transport == Transport::Udp {
             // What does not fit is not sent: the client comes by TCP (RFC 1995, section 2).
-            let signature = signer.as_ref().map_or(0, Signer::octets);
-            let limit = asked.udp_limit(policy).saturating_sub(signature);
+            let limit = asked.udp_limit(policy);
             let whole = outgoing.in_one(limit);
             let response = whole.or_else(|| {
                 outgoing.content = Content::Nothing;
@@ -328,16 +330,8 @@ impl Asked<'_> {
 
     fn udp_limit(&self, policy: &Policy) -> usize {
         let query = Query::parse(self.octets);
-        query.map_or(usize::from(PLAIN_UDP_OCTETS), |query| {
-            policy.size(&query, Transport::Udp).limit
-        })
-    }
-}
-
-impl Signer {
-    /// Octets that a signature adds at most.
-    fn octets(&self) -> usize {
-        SIGNATURE_OCTETS + self.key_octets()
+        let plain = usize::from(PLAIN_UDP_OCTETS).saturating_sub(policy.signature_octets);
+        query.map_or(plain, |query| policy.size(&query, Transport::Udp).limit)
     }
 }
 
@@ -380,7 +374,18 @@ fn plain(snapshot: &Snapshot, octets: &[u8], transport: Transport, policy: &Poli
         ..*policy
     };
     match decide(snapshot, octets, transport, &policy) {
-        Decision::Respond(response, rcode) => Response::One(response, rcode),
+        Decision::Respond(response, rcode) => {
+            // Beside a signature nothing is left of what is too large (RFC 8945, section 5.3).
+            let has_tc = get_u16(&response, 2).is_some_and(|bits| bits & flags::TC != 0);
+            if policy.signature_octets > 0
+                && has_tc
+                && let Ok(query) = Query::parse(octets)
+            {
+                let size = policy.size(&query, transport);
+                return Response::One(write_truncated(&query, size), Rcode::NOERROR);
+            }
+            Response::One(response, rcode)
+        }
         Decision::Ignore | Decision::Forward(_) => Response::Ignore,
     }
 }

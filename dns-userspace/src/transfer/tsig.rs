@@ -284,9 +284,12 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Octets of the name of the key.
-    pub(super) fn key_octets(&self) -> usize {
-        self.key.name.wire().len()
+    /// Octets that a signature adds: a record with the key as its owner, whose data has 16 octets
+    /// besides algorithm and MAC (section 4.2).
+    pub(super) fn octets(&self) -> usize {
+        let algorithm = self.key.algorithm;
+        let data = algorithm.wire().len() + 16 + algorithm.octets();
+        self.key.name.wire().len() + 10 + data
     }
 
     /// Signs a finished message, the first or a further one.
