@@ -114,6 +114,41 @@ fn rfc7873_5_2_2_a_cookie_of_another_length_is_formerr() {
     assert!(response.edns.is_some() && response.question.is_some());
 }
 
+/// One who has no question gets a cookie, and learns whether an old one is good.
+#[test]
+fn rfc7873_5_4_a_cookie_can_be_had_without_a_question() {
+    /// Id 0x1234, RD, EDNS of 1232 octets and one option.
+    fn bare(option: &[u8]) -> Vec<u8> {
+        let octets = option.len() as u8;
+        let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0";
+        let mut message = b"\x12\x34\x01\0\0\0\0\0\0\0\0\x01".to_vec();
+        message.extend_from_slice(opt);
+        message.extend_from_slice(&[octets + 4, 0, 10, 0, octets]);
+        message.extend_from_slice(option);
+        message
+    }
+    let served = start(cookies());
+    let socket = client(&served);
+    let learned = exchange(&socket, &bare(&[7; 8]));
+    // QR, and OPT with the client's cookie and a server cookie of 16 octets (RFC 9018).
+    assert_eq!(learned[..12], *b"\x12\x34\x80\0\0\0\0\0\0\0\0\x01");
+    assert_eq!(learned[12..23], *b"\0\0\x29\x04\xd0\0\0\0\0\0\x1c");
+    assert_eq!(
+        learned[23..35],
+        *b"\0\x0a\0\x18\x07\x07\x07\x07\x07\x07\x07\x07"
+    );
+    assert_eq!(learned.len(), 35 + 16);
+    let confirmed = exchange(&socket, &bare(&learned[27..]));
+    assert_eq!(confirmed, learned);
+    let refused = exchange(&socket, &bare(&[7; 24]));
+    assert_eq!((rcode(&refused), refused.len()), (23, 51), "BADCOOKIE");
+    let malformed = exchange(&socket, &bare(&[7; 9]));
+    assert_eq!((rcode(&malformed), malformed.len()), (1, 23), "FORMERR");
+    // An OPT record without a cookie is no question either.
+    let plain = b"\x12\x34\x01\0\0\0\0\0\0\0\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+    assert_eq!(rcode(&exchange(&socket, plain)), 1);
+}
+
 #[test]
 fn a_cookie_leaves_room_for_itself() {
     needs_tool!("dig");

@@ -57,6 +57,8 @@ pub enum Secrets {
 pub struct Verified {
     /// The data of the option of the response: client cookie and server cookie.
     pub option: [u8; CLIENT_OCTETS + SERVER_OCTETS],
+    /// Whether the query has a server cookie, of whatever making.
+    pub has_server_cookie: bool,
     /// Whether the query has a server cookie that we made for this client.
     pub is_good: bool,
 }
@@ -82,6 +84,7 @@ impl Secrets {
         }
         Some(Verified {
             option: response,
+            has_server_cookie: !server_cookie.is_empty(),
             is_good: age.is_some(),
         })
     }

@@ -8,7 +8,7 @@ use crate::zones::hash::OwnerHasher;
 use crate::zones::{Name, Rdata, Rrset, Rtype};
 
 use super::edns::{EXTENDED_ERROR_OCTETS, ExtendedError, option};
-use super::query::{CLASS_IN, HEADER_OCTETS, Query};
+use super::query::{CLASS_IN, Edns, HEADER_OCTETS, Query};
 use super::resolve::{Entry, Rcode, Resolution};
 
 const AA: u16 = 1 << 10;
@@ -130,6 +130,31 @@ pub fn write_header(id: u16, flags: u16, rcode: Rcode) -> Vec<u8> {
     set_u16(&mut out, 0, id);
     set_u16(&mut out, 2, flags | (rcode.0 & 0xf));
     out
+}
+
+/// Writes the header, and an OPT record for one who has sent `edns`.
+#[must_use]
+pub fn write_header_with_opt(
+    (id, flags): (u16, u16),
+    rcode: Rcode,
+    edns: Edns<'_>,
+    edns_size: u16,
+) -> Vec<u8> {
+    let mut out = write_header(id, flags, rcode);
+    set_u16(&mut out, 10, 1);
+    push_opt(&mut out, edns_size, rcode, edns);
+    push_u16(&mut out, 0);
+    out
+}
+
+/// Writes an OPT record less its options and their length (RFC 6891, section 6.1.2).
+fn push_opt(out: &mut Vec<u8>, size: u16, rcode: Rcode, edns: Edns<'_>) {
+    out.push(0);
+    push_u16(out, Rtype::OPT.0);
+    push_u16(out, size);
+    let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
+    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+    out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
 }
 
 /// A response laid out without regard to size, to be cut into finished answers.
@@ -362,7 +387,7 @@ impl<'r> Writer<'r> {
     }
 
     fn push_u16(&mut self, value: u16) {
-        self.out.extend_from_slice(&value.to_be_bytes());
+        push_u16(&mut self.out, value);
     }
 
     fn finish(
@@ -375,12 +400,7 @@ impl<'r> Writer<'r> {
         let [answers, authorities, mut additionals] = self.counts;
         if let Some(edns) = query.edns {
             additionals = additionals.saturating_add(1);
-            self.out.push(0);
-            self.push_u16(Rtype::OPT.0);
-            self.push_u16(self.edns_size);
-            let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
-            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-            self.out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
+            push_opt(&mut self.out, self.edns_size, rcode, edns);
             if let Some(ExtendedError(code)) = extended_error {
                 for field in [6, option::EXTENDED_ERROR, 2, code] {
                     self.push_u16(field);
@@ -431,6 +451,10 @@ fn rotated(rrset: &Rrset, turn: u16) -> impl Iterator<Item = &Rdata> {
     let first = usize::from(turn).checked_rem(data.len()).unwrap_or(0);
     let (before, after) = data.split_at(first);
     after.iter().chain(before)
+}
+
+fn push_u16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_be_bytes());
 }
 
 fn set_u16(out: &mut [u8], at: usize, value: u16) {

@@ -61,12 +61,15 @@ pub struct Query<'m> {
 
 /// Why a message is not answered with data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
+pub enum Rejection<'m> {
     /// No response at all: a response (QR=1), which could loop, or less than a header.
     Ignore,
     /// A response of a bare header with this code, because what follows the header could not be
     /// read or its layout is not known.
     Header(Rcode),
+    /// The same with an OPT record, since the message has one (RFC 6891, section 6.1.1): NOTIMP for
+    /// an opcode other than QUERY, or FORMERR for a query without a question.
+    WithOpt(Rcode, Edns<'m>),
 }
 
 impl<'m> Query<'m> {
@@ -75,15 +78,18 @@ impl<'m> Query<'m> {
     ///
     /// # Errors
     /// The message gets no response, or one without a question: see [`Rejection`].
-    pub fn parse(message: &'m [u8]) -> Result<Self, Rejection> {
-        const FORMERR: Rejection = Rejection::Header(Rcode::FORMERR);
+    pub fn parse(message: &'m [u8]) -> Result<Self, Rejection<'m>> {
+        const FORMERR: Rejection<'_> = Rejection::Header(Rcode::FORMERR);
         let mut reader = Reader { message, at: 0 };
         let header = reader.header().ok_or(Rejection::Ignore)?;
         if header.flags & QR != 0 {
             return Err(Rejection::Ignore);
         }
         if header.flags & OPCODE_MASK != 0 {
-            return Err(Rejection::Header(Rcode::NOTIMP));
+            return Err(reader.rejected(&header, Rcode::NOTIMP));
+        }
+        if header.questions == 0 {
+            return Err(reader.rejected(&header, Rcode::FORMERR));
         }
         if header.questions != 1 {
             return Err(FORMERR);
@@ -92,33 +98,7 @@ impl<'m> Query<'m> {
         let rtype = Rtype(reader.u16().ok_or(FORMERR)?);
         let class = reader.u16().ok_or(FORMERR)?;
         let question = message.get(HEADER_OCTETS..reader.at).ok_or(FORMERR)?;
-        for _ in 0..u32::from(header.answers) + u32::from(header.authorities) {
-            let record = reader.record().ok_or(FORMERR)?;
-            if record.rtype == Rtype::OPT {
-                return Err(FORMERR);
-            }
-        }
-        let mut edns = None;
-        for _ in 0..header.additionals {
-            let record = reader.record().ok_or(FORMERR)?;
-            if record.rtype != Rtype::OPT {
-                continue;
-            }
-            // One OPT, owned by the root (RFC 6891, section 6.1.1 and 6.1.2).
-            if edns.is_some() || !record.owner_is_root || !options_are_whole(record.data) {
-                return Err(FORMERR);
-            }
-            let [_, version, flags, _] = record.ttl.to_be_bytes();
-            edns = Some(Edns {
-                size: record.class,
-                version,
-                dnssec_ok: flags & 0x80 != 0,
-                options: record.data,
-            });
-        }
-        if reader.at != message.len() {
-            return Err(FORMERR);
-        }
+        let edns = reader.records(&header).ok_or(FORMERR)?;
         Ok(Self {
             id: header.id,
             flags: header.flags,
@@ -256,6 +236,53 @@ impl<'m> Reader<'m> {
             },
         })
     }
+
+    /// Reads the records behind the question to the end of the message: whether one is OPT. `None`
+    /// if they are not sound.
+    fn records(&mut self, header: &Header) -> Option<Option<Edns<'m>>> {
+        for _ in 0..u32::from(header.answers) + u32::from(header.authorities) {
+            let record = self.record()?;
+            if record.rtype == Rtype::OPT {
+                return None;
+            }
+        }
+        let mut edns = None;
+        for _ in 0..header.additionals {
+            let record = self.record()?;
+            if record.rtype != Rtype::OPT {
+                continue;
+            }
+            // One OPT, owned by the root (RFC 6891, section 6.1.1 and 6.1.2).
+            if edns.is_some() || !record.owner_is_root || !options_are_whole(record.data) {
+                return None;
+            }
+            let [_, version, flags, _] = record.ttl.to_be_bytes();
+            edns = Some(Edns {
+                size: record.class,
+                version,
+                dnssec_ok: flags & 0x80 != 0,
+                options: record.data,
+            });
+        }
+        if self.at != self.message.len() {
+            return None;
+        }
+        Some(edns)
+    }
+
+    /// What becomes of a message that is no query, or has no question: a response with an OPT
+    /// record if it is laid out as a query and has one.
+    fn rejected(mut self, header: &Header, rcode: Rcode) -> Rejection<'m> {
+        let question = match header.questions {
+            0 => Some(()),
+            1 => self.plain_name().and_then(|_| self.take(4)).map(drop),
+            _ => None,
+        };
+        match question.and_then(|()| self.records(header)).flatten() {
+            Some(edns) => Rejection::WithOpt(rcode, edns),
+            None => Rejection::Header(rcode),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +348,27 @@ mod tests {
         formerr(&with_additional(&[
             b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x08",
         ]));
+    }
+
+    #[test]
+    fn rfc6891_6_1_1_an_opt_record_is_found_without_a_question_too() {
+        let edns = Edns {
+            size: 1232,
+            version: 0,
+            dnssec_ok: true,
+            options: &[],
+        };
+        let bare = [b"\x12\x34\x01\0\0\0\0\0\0\0\0\x01", OPT_1232_DO].concat();
+        let rejected = Err(Rejection::WithOpt(Rcode::FORMERR, edns));
+        assert_eq!(Query::parse(&bare), rejected);
+        formerr(&bare[..bare.len() - 1]);
+        let mut status = with_additional(&[OPT_1232_DO]);
+        status[2] = 2 << 3;
+        let rejected = Err(Rejection::WithOpt(Rcode::NOTIMP, edns));
+        assert_eq!(Query::parse(&status), rejected);
+        status.push(0);
+        let rejected = Err(Rejection::Header(Rcode::NOTIMP));
+        assert_eq!(Query::parse(&status), rejected, "not laid out as a query");
     }
 
     #[test]

@@ -102,16 +102,22 @@ impl Policy {
             (Transport::Tcp, _) => u16::MAX,
             (Transport::Udp, None) => PLAIN_UDP_OCTETS,
             // A size below 512 counts as 512 (RFC 6891, section 6.2.3).
-            (Transport::Udp, Some(edns)) => {
-                let highest = self.max_udp_octets.max(PLAIN_UDP_OCTETS);
-                edns.size.clamp(PLAIN_UDP_OCTETS, highest)
-            }
+            (Transport::Udp, Some(edns)) => edns.size.clamp(PLAIN_UDP_OCTETS, self.edns_size()),
         };
         let reserved = self.options_octets(query, transport) + self.signature_octets;
         Size {
             limit: usize::from(limit).saturating_sub(reserved),
             sets_truncate_bit: self.sets_truncate_bit,
-            edns_size: self.max_udp_octets.max(PLAIN_UDP_OCTETS),
+            edns_size: self.edns_size(),
+        }
+    }
+
+    /// The UDP size that OPT records of responses offer.
+    const fn edns_size(&self) -> u16 {
+        if self.max_udp_octets > PLAIN_UDP_OCTETS {
+            self.max_udp_octets
+        } else {
+            PLAIN_UDP_OCTETS
         }
     }
 }
@@ -126,20 +132,29 @@ pub fn decide<'m>(
 ) -> Decision<'m> {
     match Query::parse(message) {
         Ok(query) => decide_query(snapshot, query, transport, policy),
-        Err(rejection) => reject(message, rejection),
+        Err(rejection) => reject(message, rejection, policy),
     }
 }
 
 /// What becomes of a message that is no query.
 #[must_use]
-pub fn reject(message: &[u8], rejection: Rejection) -> Decision<'static> {
-    let Rejection::Header(rcode) = rejection else {
+pub fn reject(message: &[u8], rejection: Rejection<'_>, policy: &Policy) -> Decision<'static> {
+    let Some((id, flags)) = rejected_header(message) else {
         return Decision::Ignore;
     };
     // As in mesos-dns nothing but the opcode is taken from what could not be read.
-    rejected_header(message).map_or(Decision::Ignore, |(id, flags)| {
-        Decision::Respond(message::write_header(id, flags & !RD, rcode), rcode)
-    })
+    let flags = flags & !RD;
+    match rejection {
+        Rejection::Ignore => Decision::Ignore,
+        Rejection::Header(rcode) => {
+            Decision::Respond(message::write_header(id, flags, rcode), rcode)
+        }
+        Rejection::WithOpt(rcode, edns) => {
+            let size = policy.edns_size();
+            let response = message::write_header_with_opt((id, flags), rcode, edns, size);
+            Decision::Respond(response, rcode)
+        }
+    }
 }
 
 /// Decides about one query.

@@ -9,7 +9,7 @@ use dns_common::Allowance;
 use crate::answers::message::{write_error, write_explained, write_truncated};
 use crate::answers::query::HEADER_OCTETS;
 use crate::answers::respond::{decide_query, reject, servfail};
-use crate::answers::{Decision, ExtendedError, Query, Rcode, Transport};
+use crate::answers::{Decision, ExtendedError, Query, Rcode, Rejection, Transport};
 use crate::transfer::{Outgoing, Responder, Response};
 use crate::zones::Snapshot;
 
@@ -139,9 +139,41 @@ impl Basis<'_> {
                 tally.limited += 1;
                 return Outcome::Nothing;
             }
-            Err(rejection) => return carry_out(reject(message, rejection), tally),
+            Err(rejection) => return self.reject(message, rejection, client, tally),
         };
         self.answer_query(query, client, allowance, tally)
+    }
+
+    /// Responds to a message that is no query, or has no question.
+    fn reject(
+        self,
+        message: &[u8],
+        mut rejection: Rejection<'_>,
+        client: Client,
+        tally: &mut Totals,
+    ) -> Outcome {
+        let rules = self.rules;
+        let mut extras = Extras::default();
+        if let Rejection::WithOpt(rcode, edns) = &mut rejection {
+            match rules.terms.extras(Some(*edns), client) {
+                Ok(found) => extras = found,
+                Err(Malformed) => *rcode = Rcode::FORMERR,
+            }
+            // Who has no question may ask for a cookie (RFC 7873, section 5.4).
+            if *rcode == Rcode::FORMERR
+                && edns.version == 0
+                && let Some(found) = extras.cookie_rcode()
+            {
+                *rcode = found;
+            }
+        }
+        match reject(message, rejection, &rules.policy) {
+            Decision::Respond(mut response, rcode) => {
+                extras.add_to(&mut response);
+                respond(response, rcode, tally)
+            }
+            other => carry_out(other, tally),
+        }
     }
 
     fn answer_query(
@@ -153,7 +185,7 @@ impl Basis<'_> {
     ) -> Outcome {
         let rules = self.rules;
         let size = rules.policy.size(&query, client.transport);
-        let extras = match rules.terms.extras(&query, client) {
+        let extras = match rules.terms.extras(query.edns, client) {
             Ok(extras) => extras,
             Err(Malformed) if allowance == Allowance::Answer => {
                 let response = write_error(&query, Rcode::FORMERR, size);

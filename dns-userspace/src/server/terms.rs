@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::answers::cookie::{Secrets, Verified};
 use crate::answers::edns::{self, OPTION_HEADER_OCTETS, option};
 use crate::answers::identity::Identity;
-use crate::answers::{Policy, Query, Transport};
+use crate::answers::{Edns, Policy, Rcode, Transport};
 
 use super::guard::Guard;
 
@@ -67,10 +67,14 @@ impl Terms {
         }
     }
 
-    /// The options that the response to `query` gets.
-    pub(super) fn extras(&self, query: &Query<'_>, client: Client) -> Result<Extras, Malformed> {
+    /// The options that the response to a query with this OPT record gets.
+    pub(super) fn extras(
+        &self,
+        edns: Option<Edns<'_>>,
+        client: Client,
+    ) -> Result<Extras, Malformed> {
         let mut extras = Extras::default();
-        let Some(edns) = query.edns else {
+        let Some(edns) = edns else {
             return Ok(extras);
         };
         if let (Some(secrets), Some(cookie)) = (&self.cookies, edns.option(option::COOKIE)) {
@@ -100,6 +104,18 @@ impl Extras {
 
     pub(super) const fn has_cookie(&self) -> bool {
         self.cookie.is_some()
+    }
+
+    /// The response code for one who asks for nothing but a cookie: NOERROR, or BADCOOKIE if the
+    /// server cookie that was sent is not good (RFC 7873, section 5.4). `None` without a cookie.
+    pub(super) fn cookie_rcode(&self) -> Option<Rcode> {
+        let cookie = self.cookie?;
+        let is_fine = cookie.is_good || !cookie.has_server_cookie;
+        Some(if is_fine {
+            Rcode::NOERROR
+        } else {
+            Rcode::BADCOOKIE
+        })
     }
 
     /// Adds them to a finished response, in place of those that another server put there: they

@@ -32,7 +32,7 @@ fn counts(table: &mut Table) {
             "QDCOUNT 0 with a cookie",
             &format!("1234 0100 0000 0000 0000 0001 {cookie}"),
             Verdict::Counts,
-            FORMERR,
+            &format!("1234 8001 0000 0000 0000 0001 {OPT}"),
         );
     table
         .number(2)
@@ -93,6 +93,12 @@ fn opcodes(table: &mut Table) {
         let notimp = format!("1234 {:02x}04 0000 0000 0000 0000", opcode << 3 | 0x80);
         table.up(name, &query, Verdict::NotQuery, &notimp);
     }
+    table.up(
+        "STATUS with an OPT record",
+        &format!("1234 1100 0001 0000 0000 0001 {WEB} {OPT}"),
+        Verdict::NotQuery,
+        &format!("1234 9004 0000 0000 0000 0001 {OPT}"),
+    );
 }
 
 fn other_records(table: &mut Table) {
