@@ -49,7 +49,7 @@ impl Response {
     /// Reads what answers `question`, whose octets follow the header but for letter case. A bare
     /// header gets the question, which stub resolvers look for. OPT is taken out, with what
     /// follows it: that is additional, and moving it would break pointers. `None` for what cannot
-    /// be walked to its stated end or has OPT where none may be.
+    /// be walked to its stated end, has OPT where none may be, or a record that is not sound.
     pub(super) fn read(mut octets: Vec<u8>, question: &[u8]) -> Option<Self> {
         let body = HEADER_OCTETS + question.len();
         if octets.len() == HEADER_OCTETS {
@@ -57,6 +57,10 @@ impl Response {
             set(&mut octets, 4, &[0, 1, 0, 0, 0, 0, 0, 0]);
         }
         let mut records = walk(&octets, body)?;
+        let class = u16_at(question, question.len().checked_sub(2)?)?;
+        if !records.iter().all(|one| is_sound(&octets, one, class)) {
+            return None;
+        }
         let mut rcode = u16::from(octets.get(3)? & 0xf);
         let mut extended_error = None;
         let opt = records.iter().position(|one| one.rtype == Rtype::OPT);
@@ -144,6 +148,65 @@ pub(super) fn walk(octets: &[u8], body: usize) -> Option<Vec<Record>> {
         }
     }
     Some(records)
+}
+
+/// Whether a record can be read by whoever gets it: its owner, its class, and the data of the types
+/// that have names or a fixed length. Other types are opaque (RFC 3597).
+fn is_sound(octets: &[u8], record: &Record, class: u16) -> bool {
+    const MX: Rtype = Rtype(15);
+    if record.rtype == Rtype::OPT {
+        return true;
+    }
+    // A signature of the message has a class of its own.
+    let has_class = record.section == 2 || u16_at(octets, record.fixed + 2) == Some(class);
+    let (at, end) = (record.data_at(), record.end);
+    let is_name = |at| after_sound_name(octets, at) == Some(end);
+    let has_data = match record.rtype {
+        Rtype::A => end == at + 4,
+        Rtype::AAAA => end == at + 16,
+        Rtype::NS | Rtype::CNAME | Rtype::PTR | Rtype::DNAME => is_name(at),
+        MX => is_name(at + 2),
+        Rtype::SRV => is_name(at + 6),
+        Rtype::SOA => {
+            let names = after_sound_name(octets, at).and_then(|at| after_sound_name(octets, at));
+            names.is_some_and(|at| end == at + 20)
+        }
+        _ => true,
+    };
+    has_class && has_data && after_sound_name(octets, record.start) == Some(record.fixed)
+}
+
+/// The offset after a name that has an end and 255 octets at most, and whose pointers lead to what
+/// comes before (RFC 1035, sections 2.3.4 and 4.1.4).
+fn after_sound_name(octets: &[u8], start: usize) -> Option<usize> {
+    /// More labels and as many pointers as a name of 255 octets can have.
+    const MAX_STEPS: usize = 256;
+    let (mut at, mut segment) = (start, start);
+    let mut expanded = 1;
+    let mut after = None;
+    for _ in 0..MAX_STEPS {
+        match *octets.get(at)? {
+            0 => return Some(after.unwrap_or(at + 1)),
+            len @ 1..=63 => {
+                let label = 1 + usize::from(len);
+                expanded += label;
+                at += label;
+                if expanded > 255 {
+                    return None;
+                }
+            }
+            0xc0.. => {
+                let target = usize::from(u16_at(octets, at)? & 0x3fff);
+                after = after.or(Some(at + 2));
+                if !(HEADER_OCTETS..segment).contains(&target) {
+                    return None;
+                }
+                (at, segment) = (target, target);
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// The offset after a name, compressed or not. Each step goes forward.
@@ -263,6 +326,69 @@ pub(super) mod tests {
             let cut = whole[..len].to_vec();
             assert!(Response::read(cut, QUESTION).is_none(), "{len}");
         }
+    }
+
+    /// Names that end nowhere, and data of another length than its type has, would be the client's to
+    /// deal with.
+    #[test]
+    fn rfc1035_4_1_4_records_that_cannot_be_read_are_broken() {
+        let with = |owner: &[u8], rtype: u8, class: u8, data: &[u8]| {
+            let fixed = [0, rtype, 0, class, 0, 0, 0, 60, 0, data.len() as u8];
+            let record = [owner, &fixed, data].concat();
+            read(0x8180, &[(0, &record)]).is_some()
+        };
+        // The question's name is at 12, the record at 29, and its data, behind a pointer, at 41.
+        let own = b"\xc0\x0c";
+        for (rtype, data) in [
+            (1, [10, 0, 0, 1].as_slice()),
+            (28, &[1; 16]),
+            (5, b"\x01a\xc0\x0c"),
+            (2, b"\xc0\x10"),
+            (12, b"\0"),
+            (15, b"\0\x0a\xc0\x0c"),
+            (33, b"\0\0\0\x01\0\x50\x01a\xc0\x0c"),
+            (39, b"\x01d\0"),
+            (
+                6,
+                b"\xc0\x0c\x01r\xc0\x0c\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01",
+            ),
+            // RFC 3597: unknown to us.
+            (200, b"\xc0\xff"),
+        ] {
+            assert!(with(own, rtype, 1, data), "{rtype} {data:02x?}");
+        }
+        for (rtype, data) in [
+            (1, [10, 0, 0].as_slice()),
+            (1, &[]),
+            (28, &[1; 4]),
+            (5, b"\xc0\x29"),
+            (5, b"\x01a\xc0\x29"),
+            (5, b"\xc0\xff"),
+            (5, b"\xc0\x02"),
+            (5, b"\xc0\x0c\0"),
+            (5, b"\x01a"),
+            (12, &[]),
+            (15, b"\0\x0a"),
+            (33, b"\0\0\0\x01\0\x50\xc0\x2f"),
+            (6, b"\xc0\x0c\xc0\x0c\0\0\0\x01"),
+        ] {
+            assert!(!with(own, rtype, 1, data), "{rtype} {data:02x?}");
+        }
+        let address = [10, 0, 0, 1];
+        assert!(!with(own, 1, 3, &address), "class CH");
+        for owner in [b"\xc0\x1d".as_slice(), b"\x01a\xc0\x1d", b"\xc0\xff"] {
+            assert!(!with(owner, 1, 1, &address), "{owner:02x?}");
+        }
+        // 13 octets are the name at 12 of the question, and 1 those of a root.
+        let labels = |count: usize, last: usize| {
+            let mut owner = [b"\x3f".as_slice(), &[b'x'; 63]].concat().repeat(count);
+            owner.push(last as u8);
+            owner.extend(vec![b'x'; last]);
+            owner.extend_from_slice(own);
+            owner
+        };
+        assert!(with(&labels(3, 49), 1, 1, &address), "255 octets");
+        assert!(!with(&labels(3, 50), 1, 1, &address), "256 octets");
     }
 
     #[test]
