@@ -7,7 +7,7 @@ use super::response::{Record, set, u32_at, walk};
 use crate::answers::edns::{EXTENDED_ERROR_OCTETS, option};
 use crate::answers::message::Size;
 use crate::answers::query::HEADER_OCTETS;
-use crate::answers::{ExtendedError, Query};
+use crate::answers::{ExtendedError, Query, Rcode};
 use crate::zones::Rtype;
 
 const TC: u16 = 1 << 9;
@@ -67,7 +67,12 @@ pub(super) fn to_client(query: &Query<'_>, kept: &Kept, hand: Hand, size: Size) 
     if !size.sets_truncate_bit {
         flags &= !TC;
     }
-    flags |= query.response_flags() | (kept.rcode.0 & 0xf);
+    // Without an OPT record there is no place for the upper bits (RFC 6891, section 6.1.3).
+    let rcode = match query.edns {
+        None if kept.rcode.0 > 0xf => Rcode::SERVFAIL,
+        _ => kept.rcode,
+    };
+    flags |= query.response_flags() | (rcode.0 & 0xf);
     set(&mut out, 2, &flags.to_be_bytes());
     if !opt.is_empty() {
         out.extend_from_slice(&opt);
@@ -197,6 +202,20 @@ mod tests {
     fn kept(flags: u16, records: &[(usize, &[u8])]) -> Kept {
         let response = Response::read(response(flags, records), QUESTION).unwrap();
         Kept::new(response, Rtype::A, &TtlBounds::default(), 0)
+    }
+
+    #[test]
+    fn rfc6891_6_1_3_a_code_of_twelve_bits_is_servfail_without_opt() {
+        let badvers = b"\0\0\x29\x04\xd0\x01\0\0\0\0\0";
+        let kept = kept(0x8180, &[(2, badvers)]);
+        assert_eq!(kept.rcode, Rcode::BADVERS);
+        let rcode = |query: &[u8]| {
+            let query = Query::parse(query).unwrap();
+            let octets = to_client(&query, &kept, Hand::New, PLAIN);
+            u16::from(Message::from_bytes(&octets).unwrap().metadata.response_code)
+        };
+        assert_eq!(rcode(QUERY), 2);
+        assert_eq!(rcode(&with_opt(false)), 16);
     }
 
     fn addresses(counts: [u16; 3]) -> Kept {
