@@ -31,6 +31,9 @@ fn plan() -> Plan {
         "web.mesos A 10.0.0.1".to_owned(),
         "alias.mesos CNAME web.mesos".to_owned(),
     ];
+    for n in 0..4 {
+        content.push(format!("four.mesos A 10.1.0.{n}"));
+    }
     for n in 0..3000 {
         content.push(format!("huge.mesos A 10.2.{}.{}", n / 250, n % 250));
     }
@@ -115,6 +118,22 @@ fn section_5_the_message_is_that_of_dns_over_both_versions_and_methods() {
             assert_eq!(body, expected);
         }
     }
+}
+
+/// The id is 0 for the sake of HTTP caches, and must not send every client to the same address.
+#[test]
+fn section_4_1_another_address_comes_first_each_time() {
+    needs_tool!("curl", "openssl");
+    let secured = Secured::start(plan()).unwrap();
+    let mut firsts = std::collections::BTreeSet::new();
+    // All of 40 the same is a matter of 4 to the power of 39.
+    for _ in 0..40 {
+        let (_, body) = secured.curl(&["--http2"], &path("four.mesos")).unwrap();
+        assert_eq!(body[..2], [0, 0], "the id");
+        // The question ends at 28, and the owner, type, class, TTL and length take 12.
+        firsts.insert(body[40..44].to_vec());
+    }
+    assert!(firsts.len() > 1, "{firsts:?}");
 }
 
 #[test]

@@ -149,9 +149,25 @@ async fn whole(mut body: Body) -> Option<Vec<u8>> {
     (octets <= MAX_MESSAGE_OCTETS).then_some(message)
 }
 
+fn set_id(message: &mut [u8], id: [u8; 2]) {
+    if let Some(slot) = message.first_chunk_mut() {
+        *slot = id;
+    }
+}
+
 impl Connection {
     /// The response to a query; `None` to what is no query.
     async fn answer(&self, mut message: Vec<u8>) -> Option<Vec<u8>> {
+        // The id decides which record comes first, and is 0 in most queries (RFC 8484, section 4.1):
+        // so that not all clients get the same, it is another one until the response leaves.
+        let id = message.first_chunk().copied().unwrap_or_default();
+        set_id(&mut message, rand::random());
+        let mut response = self.answer_with_id(message).await?;
+        set_id(&mut response, id);
+        Some(response)
+    }
+
+    async fn answer_with_id(&self, mut message: Vec<u8>) -> Option<Vec<u8>> {
         let Acceptor {
             shared, counters, ..
         } = &self.acceptor;
