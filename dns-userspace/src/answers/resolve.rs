@@ -258,8 +258,13 @@ impl<'s> Resolver<'s> {
         } else {
             name
         };
-        let cname = node.rrset(Rtype::CNAME);
-        if let Some(cname) = cname.filter(|_| self.rtype != Rtype::CNAME) {
+        let zone = self.snapshot.zone(node.zone());
+        let follows = match self.rtype {
+            Rtype::CNAME => false,
+            Rtype::ANY => zone.is_some_and(|zone| zone.any_follows_aliases),
+            _ => true,
+        };
+        if let Some(cname) = node.rrset(Rtype::CNAME).filter(|_| follows) {
             self.push_answer(owner, Cow::Borrowed(cname));
             return match cname.data() {
                 [Rdata::Cname(target), ..] => Step::Alias(target.clone()),

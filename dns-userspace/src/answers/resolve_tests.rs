@@ -50,6 +50,7 @@ pub(crate) fn snapshot() -> Arc<Snapshot> {
     mesos.expands_wildcards = false;
     let mut directory = zone("dcos.thisdcos.directory");
     directory.alias_to_nothing_is_nodata = true;
+    directory.any_follows_aliases = true;
     let zones = vec![
         mesos,
         directory,
@@ -232,7 +233,7 @@ fn soa_of_the_apex_is_an_answer_with_its_own_ttl() {
 }
 
 #[test]
-fn any_gives_everything_at_the_name_and_follows_an_alias() {
+fn rfc1034_4_3_2_any_gives_everything_at_the_name_and_dcos_dns_follows_an_alias() {
     assert_eq!(ask("web.marathon.mesos", Rtype::ANY).1.len(), 3);
     let answer = ask("c1.dcos.thisdcos.directory", Rtype::ANY).1;
     let expected = [
@@ -240,6 +241,9 @@ fn any_gives_everything_at_the_name_and_follows_an_alias() {
         "five.dcos.thisdcos.directory. 60 A 127.0.0.1",
     ];
     assert_eq!(answer, expected);
+    let (rcode, answer, authority, _) = ask("dang.plain.test", Rtype::ANY);
+    assert_eq!(answer, ["dang.plain.test. 60 CNAME nope.plain.test."]);
+    assert_eq!((rcode, authority), (Rcode::NOERROR, vec![]));
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn secondary_zone(secondary: &Secondary, recursion_available: bool) -> Zone {
         }
         AnswersAs::DcosDns => {
             zone.alias_to_nothing_is_nodata = true;
+            zone.any_follows_aliases = true;
             zone.rotates_types_together = true;
             zone.expands_wildcards = false;
         }

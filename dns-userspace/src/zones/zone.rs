@@ -34,6 +34,9 @@ pub struct Zone {
     /// The rcode when an alias of this zone leads to a name of ours that does not exist. dcos-dns
     /// says NOERROR where RFC 6604, section 3 wants NXDOMAIN.
     pub alias_to_nothing_is_nodata: bool,
+    /// Whether an alias is followed for a question of type ANY, as in dcos-dns. RFC 1034, section
+    /// 4.3.2 follows it only where the type asked for is not that of the alias, and ANY is.
+    pub any_follows_aliases: bool,
     /// Whether the records of an answer of several types are rotated as one list, as dcos-dns does
     /// it, and not each type by itself.
     pub rotates_types_together: bool,
@@ -73,6 +76,7 @@ impl Zone {
             fixed_serial: false,
             unknown_srv_is_nodata: false,
             alias_to_nothing_is_nodata: false,
+            any_follows_aliases: false,
             rotates_types_together: false,
             ignores_stars: false,
             expands_wildcards: true,

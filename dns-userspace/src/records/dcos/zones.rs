@@ -79,6 +79,7 @@ pub fn dcos_zone(apex: Name) -> Result<Zone, NameError> {
     };
     let mut zone = Zone::new(apex, soa, TTL, vec![server], NS_TTL);
     zone.fixed_serial = true;
+    zone.any_follows_aliases = true;
     zone.rotates_types_together = true;
     zone.expands_wildcards = false;
     Ok(zone)
