@@ -115,7 +115,7 @@ impl Pipeline {
         if follows_mesos {
             zones.push(zone.clone());
         }
-        zones.extend(settings.reverse.zones(&settings)?);
+        zones.extend(settings.reverse.zones(&settings, recursion_available)?);
         if let Some(cluster) = &cluster {
             zones.extend(cluster.zones().zones()?);
         }
@@ -335,7 +335,11 @@ impl Pipeline {
         };
         let mut is_edited = !changes.is_empty();
         if is_known(&self.zone.apex) {
-            let zones = self.settings.reverse.zones(&self.settings)?;
+            let recursion_available = self.zone.recursion_available;
+            let zones = self
+                .settings
+                .reverse
+                .zones(&self.settings, recursion_available)?;
             let unknown: Vec<Name> = zones
                 .into_iter()
                 .map(|one| one.apex)

@@ -84,16 +84,21 @@ impl Network {
 }
 
 impl Reverse {
-    /// The zones of all networks, each once, with the authority records of the Mesos domain.
-    /// Without pointers they are complete, and empty.
+    /// The zones of all networks, each once, with the authority records and the RA bit of the Mesos
+    /// domain. Without pointers they are complete, and empty.
     ///
     /// # Errors
     /// A configured name breaks a limit of DNS.
-    pub fn zones(&self, settings: &Settings) -> Result<Vec<Zone>, NameError> {
+    pub fn zones(
+        &self,
+        settings: &Settings,
+        recursion_available: bool,
+    ) -> Result<Vec<Zone>, NameError> {
         let mut zones = BTreeMap::new();
         for network in &self.networks {
             for apex in network.apexes()? {
                 let mut zone = bare_zone(apex.clone(), settings)?;
+                zone.recursion_available = recursion_available;
                 zone.complete = !self.pointers;
                 zones.insert(apex, zone);
             }
@@ -344,6 +349,21 @@ mod tests {
         assert_eq!(many[15], "31.172.in-addr.arpa.");
         assert_eq!(apexes("fd00::/8"), ["d.f.ip6.arpa."]);
         assert_eq!(apexes("fc00::/7"), ["c.f.ip6.arpa.", "d.f.ip6.arpa."]);
+    }
+
+    /// They are served as the Mesos domain is, RecurseOn included.
+    #[test]
+    fn the_zones_have_the_ra_bit_of_the_mesos_domain() {
+        let settings = crate::records::to_zone::tests::settings();
+        let reverse = Reverse {
+            networks: vec![Network::parse("10.0.0.0/8").unwrap()],
+            pointers: true,
+        };
+        for recursion_available in [true, false] {
+            let zones = reverse.zones(&settings, recursion_available).unwrap();
+            let bits: Vec<bool> = zones.iter().map(|zone| zone.recursion_available).collect();
+            assert_eq!(bits, [recursion_available]);
+        }
     }
 
     #[test]

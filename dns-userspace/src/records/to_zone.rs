@@ -214,14 +214,14 @@ impl<'a> Names<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::records::set::Builder;
     use crate::records::sink::{Rule, Sink};
     use crate::records::{IpSource, LabelRule, NameServer, SoaSettings};
     use std::net::IpAddr;
 
-    fn settings() -> Settings {
+    pub(in crate::records) fn settings() -> Settings {
         Settings {
             domain: "mesos".into(),
             ip_sources: vec![IpSource::Host],

@@ -39,7 +39,7 @@ impl Pipeline {
                 own
             });
         let mut zones: Vec<Zone> = kept.collect();
-        zones.extend(settings.reverse.zones(&settings)?);
+        zones.extend(settings.reverse.zones(&settings, recursion_available)?);
         let encoder = lock(&self.dataplane).encoder();
         let mut editor = Editor::new(older.seed(), zones, encoder, now())?;
         self.carry_over(&mut editor)?;
@@ -62,7 +62,11 @@ impl Pipeline {
     }
 
     pub(super) fn reverse_apexes(&self) -> anyhow::Result<Vec<Name>> {
-        let zones = self.settings.reverse.zones(&self.settings)?;
+        let recursion_available = self.zone.recursion_available;
+        let zones = self
+            .settings
+            .reverse
+            .zones(&self.settings, recursion_available)?;
         Ok(zones.into_iter().map(|zone| zone.apex).collect())
     }
 
