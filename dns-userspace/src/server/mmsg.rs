@@ -129,12 +129,15 @@ impl Batch {
     }
 
     /// A datagram of the last [`receive`](Self::receive): its buffer, and its octets. They are none
-    /// for one that did not fit, or to whose source nothing can be sent.
+    /// for one that did not fit, to whose source nothing can be sent, or that went to many: the
+    /// kernel gives a broadcast to each of the sockets that share a port.
     pub fn datagram(&mut self, position: usize) -> Option<(&mut [u8; BUFFER_OCTETS], usize)> {
         let header = self.headers.get(..self.received)?.get(position)?;
         let slot = self.slots.get_mut(position)?;
         let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        let len = if cut || port(&slot.name) == 0 {
+        // SAFETY: the kernel filled this header, and its control buffer is that of its slot.
+        let went_to_many = self.takes_local && unsafe { went_to_many(&header.msg_hdr) };
+        let len = if cut || went_to_many || port(&slot.name) == 0 {
             0
         } else {
             (header.msg_len as usize).min(BUFFER_OCTETS)
@@ -426,6 +429,29 @@ unsafe fn local_address(message: *mut libc::cmsghdr) -> Option<Local> {
     }
 }
 
+/// Whether a datagram was sent to a multicast or a broadcast address.
+///
+/// # Safety
+/// As for [`local_message`].
+unsafe fn went_to_many(header: &libc::msghdr) -> bool {
+    // SAFETY: as the caller promises; a message of a stated type has that type's data, which is
+    // copied out unaligned.
+    unsafe {
+        let Some(message) = local_message(header) else {
+            return false;
+        };
+        if (*message).cmsg_level == libc::IPPROTO_IP {
+            let info = ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in_pktinfo>());
+            // The address that a response leaves from is that of the query, unless that is nobody's
+            // own; there is none in a datagram that came before the socket asked for it.
+            let (to, own) = (info.ipi_addr.s_addr, info.ipi_spec_dst.s_addr);
+            return own != 0 && to != own;
+        }
+        let info = ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>());
+        Ipv6Addr::from(info.ipi6_addr.s6_addr).is_multicast()
+    }
+}
+
 /// Makes what the kernel wrote of a query into what it takes with the response: the same source,
 /// and the route by the table rather than by the interface.
 ///
@@ -554,6 +580,28 @@ mod tests {
         assert!(send_one(socket.as_fd(), b"text", peer, Some(local)));
         let (len, from) = client.recv_from(&mut [0; 16]).unwrap();
         assert_eq!((len, from.ip()), (4, local.address));
+    }
+
+    #[test]
+    fn a_datagram_to_many_has_no_octets() {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let bound = socket.local_addr().unwrap();
+        prepare(socket.as_fd(), &bound).unwrap();
+        let group = Ipv4Addr::new(224, 0, 0, 99);
+        socket
+            .join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+            .unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_broadcast(true).unwrap();
+        let options = socket2::SockRef::from(&client);
+        options.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+        let mut batch = Batch::new(8, takes_local(&bound));
+        let broadcast = Ipv4Addr::new(127, 255, 255, 255);
+        for (to, octets) in [(broadcast, 0), (group, 0), (Ipv4Addr::LOCALHOST, 4)] {
+            client.send_to(b"text", (to, bound.port())).unwrap();
+            assert_eq!(batch.receive(socket.as_fd()).unwrap(), 1);
+            assert_eq!(batch.datagram(0).unwrap().1, octets, "{to}");
+        }
     }
 
     #[test]
