@@ -56,14 +56,19 @@ impl Process {
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+        // SAFETY: the calls are async-signal-safe and touch nothing of the parent; the all-zero set
+        // that sigemptyset initialises is a valid place for it.
         unsafe {
-            command.pre_exec(
-                || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            command.pre_exec(|| {
+                // std hands on what the parent blocks; SIGTERM must reach the child all the same.
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut none);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
                     0 => Ok(()),
                     _ => Err(io::Error::last_os_error()),
-                },
-            );
+                }
+            });
         }
         let mut child = command
             .spawn()
@@ -175,5 +180,28 @@ impl Drop for Process {
                 self.log.lines().join("\n")
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_child_ends_by_sigterm_though_its_parent_blocks_it() {
+        // SAFETY: the set is initialised by sigemptyset, and the pointers are valid for the calls.
+        // The mask is that of this thread alone.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGTERM);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        let mut command = Command::new("sleep");
+        let mut process = Process::start("sleep", command.arg("600")).unwrap();
+        let ended = process.stop().unwrap();
+        assert_eq!(ended.signal(), Some(libc::SIGTERM));
     }
 }

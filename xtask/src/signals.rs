@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// SIGINT, SIGTERM and SIGHUP, kept from ending the process.
 ///
-/// Children do not inherit the mask: std resets it when it starts them.
+/// Children inherit this, but for those that `Process` starts.
 pub(crate) struct Signals {
     set: libc::sigset_t,
 }

@@ -19,6 +19,7 @@ mod explain;
 pub mod mesos_dns;
 pub mod records;
 pub mod run;
+mod signals;
 pub mod status;
 pub mod top;
 pub mod vips;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::{descriptors, load_config};
+use super::{descriptors, load_config, signals};
 use crate::config::{Surroundings, XdpMode};
 use crate::daemon::{self, Setup};
 
@@ -66,6 +66,9 @@ pub enum LogFormat {
 /// What kept it from serving.
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     start_log(arguments);
+    if let Err(error) = signals::unblock() {
+        warn!(%error, "signals that were blocked from outside stay blocked");
+    }
     let setup = arguments.load()?;
     match descriptors::raise_limit() {
         Ok(limit) => debug!(limit, "file descriptors"),
