@@ -2,6 +2,7 @@
 //! DNAME (RFC 6672), wildcards (RFC 4592) and negative answers (RFC 2308), over all our zones.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use super::edns::ExtendedError;
@@ -29,10 +30,28 @@ impl Rcode {
     pub const REFUSED: Self = Self(5);
     /// A DNAME leads to a name that is too long (RFC 6672, section 2.2).
     pub const YXDOMAIN: Self = Self(6);
+    /// The server is not authoritative for the zone, or the signature does not hold (RFC 8945).
+    pub const NOTAUTH: Self = Self(9);
     /// The EDNS version is not known (RFC 6891, section 6.1.3).
     pub const BADVERS: Self = Self(16);
     /// The server wants a good server cookie first (RFC 7873, section 8).
     pub const BADCOOKIE: Self = Self(23);
+}
+
+impl fmt::Display for Rcode {
+    /// Its name (RFC 6895, section 2.3), or its number where there is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 11] = [
+            "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN",
+            "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
+        ];
+        match (NAMES.get(usize::from(self.0)), *self) {
+            (Some(name), _) => f.write_str(name),
+            (None, Self::BADVERS) => f.write_str("BADVERS"),
+            (None, Self::BADCOOKIE) => f.write_str("BADCOOKIE"),
+            (None, Self(code)) => write!(f, "code {code}"),
+        }
+    }
 }
 
 /// An RRset with its owner, as it is put into a section.

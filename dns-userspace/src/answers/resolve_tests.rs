@@ -417,3 +417,25 @@ fn a_withdrawn_zone_is_servfail_whatever_is_asked() {
         assert!(!verdict.is_response(), "{owner} {rtype}: {verdict:?}");
     }
 }
+
+#[test]
+fn rfc6895_2_3_codes_have_their_names() {
+    for (code, name) in [
+        (0, "NOERROR"),
+        (1, "FORMERR"),
+        (2, "SERVFAIL"),
+        (3, "NXDOMAIN"),
+        (4, "NOTIMP"),
+        (5, "REFUSED"),
+        (6, "YXDOMAIN"),
+        (7, "YXRRSET"),
+        (8, "NXRRSET"),
+        (9, "NOTAUTH"),
+        (10, "NOTZONE"),
+        (11, "code 11"),
+        (16, "BADVERS"),
+        (23, "BADCOOKIE"),
+    ] {
+        assert_eq!(Rcode(code).to_string(), name);
+    }
+}

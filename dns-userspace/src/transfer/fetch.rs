@@ -13,6 +13,7 @@ use super::incoming::{Assembly, Incoming, Unusable};
 use super::tsig::{Exchange, Key, Unbelieved};
 use super::unix_seconds;
 use super::wire::{AXFR, IXFR, Malformed, Message, flags, query};
+use crate::answers::Rcode;
 use crate::zones::{Name, Rdata, Rtype, Soa};
 
 /// How long each try over UDP waits.
@@ -33,8 +34,8 @@ const MAX_UDP_OCTETS: usize = 4096;
 pub(super) enum FetchError {
     #[error("no response")]
     Silence,
-    #[error("it responds with code {0}")]
-    Code(u16),
+    #[error("it responds with {0}")]
+    Code(Rcode),
     #[error("it is not authoritative for the zone")]
     Lame,
     #[error(transparent)]
@@ -185,7 +186,7 @@ impl Primary {
             }
             match response.rcode() {
                 0 => {}
-                code => return Err(FetchError::Code(code)),
+                code => return Err(FetchError::Code(Rcode(code))),
             }
             if assembly.take(response.answer)? {
                 if exchange.is_some_and(|exchange| !exchange.is_settled()) {
@@ -209,7 +210,7 @@ fn is_response(message: &Message, id: u16, zone: &Name, rtype: Rtype) -> bool {
 fn soa_of(response: &Message, zone: &Name) -> Result<Soa, FetchError> {
     match response.rcode() {
         0 => {}
-        code => return Err(FetchError::Code(code)),
+        code => return Err(FetchError::Code(Rcode(code))),
     }
     let is_authoritative = response.flags & flags::AA != 0;
     let soa = response.answer.iter().find_map(|one| match &one.data {

@@ -20,6 +20,7 @@ use super::tsig::{Exchange, Key, Unbelieved};
 use super::versions::Versions;
 use super::wire::{Envelope, Line, Message, Writer, flags, question, soa_data};
 use super::{count, unix_seconds};
+use crate::answers::Rcode;
 use crate::zones::snapshot::Served;
 use crate::zones::{Name, Rtype, Zone};
 
@@ -93,8 +94,8 @@ type Told = (Name, u32, Result<(), TellError>);
 enum TellError {
     #[error("no response")]
     Silence,
-    #[error("it responds with code {0}")]
-    Code(u16),
+    #[error("it responds with {0}")]
+    Code(Rcode),
     #[error(transparent)]
     Unbelieved(#[from] Unbelieved),
     #[error(transparent)]
@@ -219,7 +220,7 @@ impl Telling {
             }
             return match response.rcode() {
                 0 => Ok(()),
-                code => Err(TellError::Code(code)),
+                code => Err(TellError::Code(Rcode(code))),
             };
         }
     }
