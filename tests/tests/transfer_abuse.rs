@@ -285,6 +285,78 @@ fn rfc8945_5_3_what_is_too_large_with_its_signature_is_truncated() {
     }
 }
 
+/// The first message in response to one that asks `mesos` for a type, with these flags and so
+/// many records of these octets in answer, authority and additional section.
+fn response(scene: &Scene, flags: u8, rtype: u8, counts: [u8; 3], records: &[u8]) -> Vec<u8> {
+    let [answers, authorities, additionals] = counts;
+    let counts = [0, 1, 0, answers, 0, authorities, 0, additionals];
+    let mut message = [&[0x12, 0x34, flags, 0], &counts[..]].concat();
+    message.extend_from_slice(b"\x05mesos\0\0");
+    message.extend_from_slice(&[rtype, 0, 1]);
+    message.extend_from_slice(records);
+    let mut stream = TcpStream::connect(scene.address()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let len = u16::try_from(message.len()).unwrap();
+    stream
+        .write_all(&[&len.to_be_bytes(), &message[..]].concat())
+        .unwrap();
+    let mut len = [0; 2];
+    stream.read_exact(&mut len).unwrap();
+    let mut response = vec![0; u16::from_be_bytes(len).into()];
+    stream.read_exact(&mut response).unwrap();
+    response
+}
+
+#[test]
+fn rfc8945_5_2_a_signature_in_another_section_is_formerr() {
+    let scene = scene(0, vec![]);
+    // Root, TSIG, ANY, TTL 0; algorithm root, time and fudge, no MAC, id, no error, nothing else.
+    let mut record = b"\0\0\xfa\0\xff\0\0\0\0\0\x11".to_vec();
+    record.resize(record.len() + 17, 0);
+    for counts in [[1, 0, 0], [0, 1, 0]] {
+        let response = response(&scene, 0, 6, counts, &record);
+        assert_eq!(response[..4], [0x12, 0x34, 0x80, 1], "{counts:?}");
+    }
+    // Any other record there does no harm: TXT is type 16.
+    record[2] = 16;
+    let response = response(&scene, 0, 6, [0, 1, 0], &record);
+    assert_eq!(response[3] & 0xf, 0);
+}
+
+#[test]
+fn rfc6891_6_1_1_transfers_and_notify_answer_opt_with_opt() {
+    const NOTIFY: u8 = 4 << 3;
+    const AXFR: u8 = 252;
+    const IXFR: u8 = 251;
+    const SOA: u8 = 6;
+    let scene = scene(0, vec![by(Some("127.0.0.1"), None)]);
+    // Version 0 and DO, which is copied; 1232 is what the server offers.
+    let opt = *b"\0\0\x29\x10\0\0\0\x80\0\0\0";
+    let own = *b"\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+    let badvers = *b"\0\0\x29\x04\xd0\x01\0\x80\0\0\0";
+    for (flags, rtype, rcode) in [(0, AXFR, 0), (0, IXFR, 1), (NOTIFY, SOA, 9)] {
+        let with = response(&scene, flags, rtype, [0, 0, 1], &opt);
+        assert_eq!(with[3] & 0xf, rcode, "{rtype}");
+        assert_eq!(with[11], 1, "{rtype}");
+        assert!(with.ends_with(&own), "{rtype}: {with:x?}");
+        let mut later = opt;
+        later[6] = 1;
+        let with = response(&scene, flags, rtype, [0, 0, 1], &later);
+        assert_eq!(with[6..12], [0, 0, 0, 0, 0, 1], "{rtype}");
+        assert_eq!(with[3] & 0xf, 0, "{rtype}");
+        assert!(with.ends_with(&badvers), "{rtype}: {with:x?}");
+    }
+    for (counts, records) in [([0, 1, 0], opt.to_vec()), ([0, 0, 2], opt.repeat(2))] {
+        let formerr = response(&scene, NOTIFY, SOA, counts, &records);
+        assert_eq!(formerr[3] & 0xf, 1, "{counts:?}");
+    }
+    // So does a refusal: the key is unknown.
+    let unknown = [&opt[..], b"\x01k\0\0\xfa\0\xff\0\0\0\0\0\x11", &[0; 17]].concat();
+    let refused = response(&scene, 0, SOA, [0, 0, 2], &unknown);
+    assert_eq!((refused[3] & 0xf, refused[11]), (9, 2));
+    assert!(refused.windows(11).any(|part| part == own), "{refused:x?}");
+}
+
 fn resident_octets() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();

@@ -113,7 +113,8 @@ impl Policy {
     }
 
     /// The UDP size that OPT records of responses offer.
-    const fn edns_size(&self) -> u16 {
+    #[must_use]
+    pub const fn edns_size(&self) -> u16 {
         if self.max_udp_octets > PLAIN_UDP_OCTETS {
             self.max_udp_octets
         } else {

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::history::Step;
 use super::tsig::Signer;
 use super::versions::Versions;
-use super::wire::{Envelope, Line, Pack, soa_data};
+use super::wire::{Envelope, Line, Pack, push_additional, soa_data};
 use super::{count, unix_seconds};
 use crate::zones::{Rdata, Rtype, Snapshot, Zone, ZoneIndex};
 
@@ -29,6 +29,8 @@ pub struct Outgoing {
     pub(super) zone: Arc<Zone>,
     pub(super) content: Content,
     pub(super) envelope: Envelope,
+    /// The OPT record of the first message (RFC 5936, section 2.2.5).
+    pub(super) opt: Option<[u8; 11]>,
     pub(super) signer: Option<Signer>,
     pub(super) deadline: Instant,
     pub(super) versions: Arc<Versions>,
@@ -40,9 +42,13 @@ impl Outgoing {
     /// and says whether to go on. Whether all of it was sent: if not, the connection must end.
     pub fn run(mut self, mut send: impl FnMut(Vec<u8>) -> bool) -> bool {
         let mut signer = self.signer.take();
+        let mut opt = self.opt.take();
         let (deadline, envelope) = (self.deadline, self.envelope.clone());
         let complete = self.with_lines(|lines| {
             for mut message in Pack::new(envelope, lines) {
+                if let Some(opt) = opt.take() {
+                    push_additional(&mut message, &opt);
+                }
                 if let Some(signer) = &mut signer {
                     signer.sign(&mut message, unix_seconds());
                 }
@@ -68,8 +74,12 @@ impl Outgoing {
     pub(super) fn in_one(&self, limit: usize) -> Option<Vec<u8>> {
         self.with_lines(|lines| {
             let mut messages = Pack::new(self.envelope.clone(), lines);
-            let first = messages.next().filter(|first| first.len() <= limit)?;
-            messages.next().is_none().then_some(first)
+            let mut first = messages.next()?;
+            if let Some(opt) = &self.opt {
+                push_additional(&mut first, opt);
+            }
+            let is_all = first.len() <= limit && messages.next().is_none();
+            is_all.then_some(first)
         })
     }
 

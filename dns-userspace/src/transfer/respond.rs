@@ -18,9 +18,6 @@ use crate::answers::respond::PLAIN_UDP_OCTETS;
 use crate::answers::{Decision, Policy, Query, Rcode, Transport, decide};
 use crate::zones::{Name, Rdata, Rtype, Snapshot, Zone, ZoneIndex, serial};
 
-/// The server is not authoritative for the zone (RFC 2136, section 2.2).
-const NOTAUTH: Rcode = Rcode(tsig::NOTAUTH);
-
 /// One way to be allowed to transfer: what is given must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
@@ -85,8 +82,8 @@ impl Responder {
         }
     }
 
-    /// Whether a message is for [`Self::respond`]: NOTIFY, AXFR or IXFR, or anything that may be
-    /// signed.
+    /// Whether a message is for [`Self::respond`]: NOTIFY, AXFR or IXFR, or anything with a
+    /// signature, wherever it stands.
     #[must_use]
     pub fn claims(&self, message: &[u8]) -> bool {
         let Some(header) = get_u16(message, 2) else {
@@ -108,10 +105,13 @@ impl Responder {
             }
             None
         };
-        let rest = || Message::read(message).ok();
+        let has_records = || [6, 8, 10].iter().any(|at| get_u16(message, *at) != Some(0));
+        let is_signed = |one: Message| {
+            let sections = [&one.answer, &one.authority, &one.additional];
+            sections.into_iter().flatten().any(tsig::is_signature)
+        };
         matches!(rtype(), Some(AXFR | IXFR))
-            || (get_u16(message, 10) != Some(0)
-                && rest().is_some_and(|one| one.additional.iter().any(tsig::is_signature)))
+            || (has_records() && Message::read(message).is_ok_and(is_signed))
     }
 
     /// Answers a message from `peer`.
@@ -127,7 +127,9 @@ impl Responder {
         let Ok(message) = Message::read(octets) else {
             return plain(snapshot, octets, transport, policy);
         };
-        let checked = tsig::check(&self.access.keys, octets, &message, unix_seconds());
+        let udp_octets = policy.edns_size();
+        let now = unix_seconds();
+        let checked = tsig::check(&self.access.keys, octets, &message, udp_octets, now);
         let key = checked.key().cloned();
         let (octets, mut signer) = match checked {
             Checked::Unsigned => (octets.to_vec(), None),
@@ -139,13 +141,23 @@ impl Responder {
                 return Response::One(response, Rcode(rcode));
             }
         };
+        let head = |rcode: Rcode| tsig::response_head(&octets, &message, rcode.0, udp_octets);
+        let refusal = match message.opt() {
+            Err(_) => Some(Rcode::FORMERR),
+            Ok(opt) => opt
+                .filter(|opt| opt.edns_version() != 0)
+                .map(|_| Rcode::BADVERS),
+        };
+        if let Some(rcode) = refusal {
+            return finish(head(rcode), rcode, signer.as_mut());
+        }
         let policy = &Policy {
             signature_octets: signer.as_ref().map_or(0, Signer::octets),
             ..*policy
         };
         if message.flags & flags::OPCODE == flags::NOTIFY {
             let rcode = self.hear(&message, peer, key.as_ref());
-            let mut response = tsig::response_head(&octets, &message, rcode.0);
+            let mut response = head(rcode);
             let with_aa = get_u16(&response, 2).unwrap_or_default() | flags::AA;
             super::wire::set_u16(&mut response, 2, with_aa);
             return finish(response, rcode, signer.as_mut());
@@ -183,7 +195,7 @@ impl Responder {
             return Rcode::FORMERR;
         };
         let Some(hearing) = self.hearing.get(zone) else {
-            return NOTAUTH;
+            return Rcode::NOTAUTH;
         };
         let is_keyed = key.is_some() && key == hearing.key.as_ref();
         if !is_keyed && !hearing.from.iter().any(|one| one.contains(peer)) {
@@ -219,7 +231,9 @@ impl Responder {
         }
         let mut zones = (0u8..).map(ZoneIndex).zip(snapshot.zones());
         let found = zones.find(|(_, zone)| zone.apex == *asked.zone);
-        let (index, zone) = found.filter(|_| asked.class == CLASS_IN).ok_or(NOTAUTH)?;
+        let (index, zone) = found
+            .filter(|_| asked.class == CLASS_IN)
+            .ok_or(Rcode::NOTAUTH)?;
         if zone.withdrawn || !zone.complete {
             return Err(Rcode::SERVFAIL);
         }
@@ -252,6 +266,7 @@ impl Responder {
             zone: Arc::clone(zone),
             content,
             envelope: asked.envelope(),
+            opt: asked.message.opt_of_response(0, policy.edns_size()),
             signer: None,
             deadline: Instant::now() + self.access.timeout,
             versions: Arc::clone(&self.versions),
@@ -320,11 +335,11 @@ impl Asked<'_> {
     }
 
     fn envelope(&self) -> Envelope {
-        let head = tsig::response_head(self.octets, self.message, 0);
+        let head = tsig::response_head(self.octets, self.message, 0, 0);
         Envelope {
             id: self.message.id,
             flags: get_u16(&head, 2).unwrap_or_default() | flags::AA,
-            question: head.get(HEADER_OCTETS..).unwrap_or_default().to_vec(),
+            question: tsig::question_of(self.octets, self.message).to_vec(),
         }
     }
 

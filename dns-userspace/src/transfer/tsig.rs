@@ -9,7 +9,8 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use ring::hmac;
 
-use super::wire::{HEADER_OCTETS, Malformed, Message, flags, get_u16, set_u16};
+use super::wire::{HEADER_OCTETS, Malformed, Message, flags, get_u16, push_additional, set_u16};
+use crate::answers::Rcode;
 use crate::config::Secret;
 use crate::zones::{Name, Rdata, Rtype};
 
@@ -28,9 +29,9 @@ mod error {
     pub(super) const BADTIME: u16 = 18;
     pub(super) const BADTRUNC: u16 = 22;
 }
-/// NOTAUTH: the response code of all of them.
-pub(super) const NOTAUTH: u16 = 9;
-const FORMERR: u16 = 1;
+/// The response code of all of them.
+const NOTAUTH: u16 = Rcode::NOTAUTH.0;
+const FORMERR: u16 = Rcode::FORMERR.0;
 
 /// An algorithm that signatures are made with (section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,17 @@ impl Key {
             name,
             algorithm,
             hmac,
+        })
+    }
+
+    /// Whether `mac`, whole or truncated, is of `signed`.
+    fn made(&self, mac: &[u8], signed: &[u8]) -> bool {
+        let whole = hmac::sign(&self.hmac, signed);
+        // What the key signs equally is equal; this compares in constant time.
+        let expected = whole.as_ref().get(..mac.len());
+        expected.is_some_and(|expected| {
+            let proof = hmac::sign(&self.hmac, expected);
+            hmac::verify(&self.hmac, mac, proof.as_ref()).is_ok()
         })
     }
 
@@ -198,19 +210,18 @@ impl Record {
     }
 
     fn append_to(&self, message: &mut Vec<u8>) {
-        message.extend_from_slice(self.key.wire());
-        message.extend_from_slice(&TSIG.0.to_be_bytes());
-        message.extend_from_slice(&CLASS_ANY.to_be_bytes());
-        message.extend_from_slice(&[0; 4]);
+        let mut record = self.key.wire().to_vec();
+        record.extend_from_slice(&TSIG.0.to_be_bytes());
+        record.extend_from_slice(&CLASS_ANY.to_be_bytes());
+        record.extend_from_slice(&[0; 4]);
         let mut data = self.algorithm.clone();
         data.extend_from_slice(&self.timers());
         push_counted(&mut data, &self.mac);
         data.extend_from_slice(&self.original_id.to_be_bytes());
         data.extend_from_slice(&self.error.to_be_bytes());
         push_counted(&mut data, &self.other);
-        push_counted(message, &data);
-        let count = get_u16(message, ARCOUNT_AT).unwrap_or_default();
-        set_u16(message, ARCOUNT_AT, count.saturating_add(1));
+        push_counted(&mut record, &data);
+        push_additional(message, &record);
     }
 }
 
@@ -347,10 +358,17 @@ impl Checked {
     }
 }
 
-/// Looks at the signature of a request (section 5.2). `now` is in seconds since 1970.
-pub(super) fn check(keys: &Keys, octets: &[u8], message: &Message, now: u64) -> Checked {
+/// Looks at the signature of a request: key, MAC, time and truncation, in this order (section 5.2).
+/// `now` is in seconds since 1970, `udp_octets` what the OPT record of a refusal offers.
+pub(super) fn check(
+    keys: &Keys,
+    octets: &[u8],
+    message: &Message,
+    udp_octets: u16,
+    now: u64,
+) -> Checked {
     let refused = |rcode: u16, record: Option<&Record>, error: u16| {
-        let mut response = response_head(octets, message, rcode);
+        let mut response = response_head(octets, message, rcode, udp_octets);
         if let Some(record) = record {
             // Without a signature: there is no key to make one with (section 5.3.2).
             let answer = Record {
@@ -374,7 +392,7 @@ pub(super) fn check(keys: &Keys, octets: &[u8], message: &Message, now: u64) -> 
         return refused(NOTAUTH, Some(&record), error::BADKEY);
     };
     let whole = key.algorithm.octets();
-    // Section 5.2.2.1; truncation that would be allowed is against our policy.
+    // Section 5.2.2.1.
     if record.mac.len() > whole || record.mac.len() < 10.max(whole / 2) {
         let is_short_of_any = record.mac.is_empty();
         return if is_short_of_any {
@@ -388,11 +406,7 @@ pub(super) fn check(keys: &Keys, octets: &[u8], message: &Message, now: u64) -> 
     let mut signed = octets.clone();
     signed.extend_from_slice(&record.variables());
     set_u16(&mut octets, 0, id);
-    if record.mac.len() < whole {
-        return refused(NOTAUTH, Some(&record), error::BADTRUNC);
-    }
-    // Compares in constant time.
-    if hmac::verify(&key.hmac, &signed, &record.mac).is_err() {
+    if !key.made(&record.mac, &signed) {
         return refused(NOTAUTH, Some(&record), error::BADSIG);
     }
     let mut signer = Signer {
@@ -400,29 +414,49 @@ pub(super) fn check(keys: &Keys, octets: &[u8], message: &Message, now: u64) -> 
         mac: record.mac.clone(),
         is_first: true,
     };
+    // Who has the key gets a signed error (section 5.3.2).
+    let mut refused_signed = |time, error, other| {
+        let mut response = response_head(&octets, message, NOTAUTH, udp_octets);
+        signer.sign_with(&mut response, time, error, other);
+        Checked::Refused(response)
+    };
     if now.abs_diff(record.time) > u64::from(record.fudge) {
-        let mut response = response_head(&octets, message, NOTAUTH);
         let [_, _, time @ ..] = now.to_be_bytes();
-        signer.sign_with(&mut response, record.time, error::BADTIME, time.to_vec());
-        return Checked::Refused(response);
+        return refused_signed(record.time, error::BADTIME, time.to_vec());
+    }
+    // Shorter than it could be is allowed by section 5.2.2.1, and against our policy.
+    if record.mac.len() < whole {
+        return refused_signed(now, error::BADTRUNC, Vec::new());
     }
     Checked::Signed(octets, signer)
 }
 
-/// The header and the question of a response to a request.
-pub(super) fn response_head(octets: &[u8], message: &Message, rcode: u16) -> Vec<u8> {
-    let question_octets = message
-        .question
-        .as_ref()
-        .and_then(|_| name_octets(octets.get(HEADER_OCTETS..)?))
-        .map_or(0, |name| name + 4);
-    let end = HEADER_OCTETS + question_octets;
-    let mut out = octets.get(..end).unwrap_or_default().to_vec();
+/// The question of a request, octet for octet.
+pub(super) fn question_of<'m>(octets: &'m [u8], message: &Message) -> &'m [u8] {
+    let behind = octets.get(HEADER_OCTETS..).unwrap_or_default();
+    let name = message.question.as_ref().and_then(|_| name_octets(behind));
+    let question = name.and_then(|name| behind.get(..name + 4));
+    question.unwrap_or_default()
+}
+
+/// A response to a request, without records but for OPT.
+pub(super) fn response_head(
+    octets: &[u8],
+    message: &Message,
+    rcode: u16,
+    udp_octets: u16,
+) -> Vec<u8> {
+    let question = question_of(octets, message);
+    let mut out = octets.get(..HEADER_OCTETS).unwrap_or_default().to_vec();
+    out.extend_from_slice(question);
     let kept = message.flags & (flags::OPCODE | 1 << 8);
     set_u16(&mut out, 2, flags::QR | kept | rcode & flags::RCODE);
-    set_u16(&mut out, 4, u16::from(question_octets > 0));
+    set_u16(&mut out, 4, u16::from(!question.is_empty()));
     for count in [6, 8, 10] {
         set_u16(&mut out, count, 0);
+    }
+    if let Some(opt) = message.opt_of_response(rcode, udp_octets) {
+        push_additional(&mut out, &opt);
     }
     out
 }

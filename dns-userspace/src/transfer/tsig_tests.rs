@@ -21,7 +21,7 @@ fn keys() -> Keys {
 }
 
 fn checked(keys: &Keys, octets: &[u8], now: u64) -> Checked {
-    check(keys, octets, &Message::read(octets).unwrap(), now)
+    check(keys, octets, &Message::read(octets).unwrap(), 1232, now)
 }
 
 /// The code and the TSIG error of a refusal.
@@ -51,7 +51,7 @@ fn a_request_and_its_response_are_believed() {
         };
         assert_eq!(octets, query(0x1234, &name("mesos"), AXFR, None));
         for _ in 0..3 {
-            let mut response = response_head(&octets, &Message::read(&octets).unwrap(), 0);
+            let mut response = response_head(&octets, &Message::read(&octets).unwrap(), 0, 1232);
             signer.sign(&mut response, NOW);
             let message = Message::read(&response).unwrap();
             exchange.check(&response, &message, NOW).unwrap();
@@ -89,7 +89,10 @@ fn rfc8945_5_2_2_any_octet_that_differs_is_badsig() {
         // The id is not covered, since forwarders change it, and letter case is folded.
         let is_id = at < 2;
         let is_case = changed.eq_ignore_ascii_case(&request);
-        let is_believed = matches!(check(&keys(), &changed, &message, NOW), Checked::Signed(..));
+        let is_believed = matches!(
+            check(&keys(), &changed, &message, 1232, NOW),
+            Checked::Signed(..)
+        );
         assert!(!is_believed || is_id || is_case, "octet {at}");
     }
 }
@@ -114,22 +117,63 @@ fn rfc8945_5_2_3_another_time_is_badtime_and_says_ours() {
     }
 }
 
+/// A signed query whose MAC is cut to, or filled up to, `octets`.
+fn with_mac_of(octets: usize, keys: &Keys) -> (Vec<u8>, Record) {
+    let (request, _) = signed_query(keys, NOW);
+    let message = Message::read(&request).unwrap();
+    let Stripped {
+        octets: mut cut,
+        mut record,
+    } = strip(&request, &message).unwrap().unwrap();
+    record.mac.resize(octets, 0);
+    record.append_to(&mut cut);
+    (cut, record)
+}
+
 #[test]
 fn rfc8945_5_2_2_1_short_signatures_are_not_taken() {
-    let (request, _) = signed_query(&keys(), NOW);
-    let message = Message::read(&request).unwrap();
-    let stripped = strip(&request, &message).unwrap().unwrap();
-    let with_mac = |len: usize| {
-        let mut octets = stripped.octets.clone();
-        let mut record = stripped.record.clone();
-        record.mac.resize(len, 0);
-        record.append_to(&mut octets);
-        refusal(&checked(&keys(), &octets, NOW))
-    };
+    let with_mac = |octets| refusal(&checked(&keys(), &with_mac_of(octets, &keys()).0, NOW));
     assert_eq!(with_mac(16), (NOTAUTH, Some(error::BADTRUNC)));
+    assert_eq!(with_mac(31), (NOTAUTH, Some(error::BADTRUNC)));
     assert_eq!(with_mac(15), (FORMERR, None));
     assert_eq!(with_mac(33), (FORMERR, None));
     assert_eq!(with_mac(0), (NOTAUTH, Some(error::BADSIG)));
+}
+
+#[test]
+fn rfc8945_5_2_the_mac_is_checked_before_the_time_and_that_before_truncation() {
+    let other: Keys = [key(Algorithm::Sha256, "another secret")]
+        .into_iter()
+        .collect();
+    let (wrong, _) = with_mac_of(16, &other);
+    let refused = checked(&keys(), &wrong, NOW + 301);
+    assert_eq!(refusal(&refused), (NOTAUTH, Some(error::BADSIG)));
+    let (right, _) = with_mac_of(16, &keys());
+    let refused = checked(&keys(), &right, NOW + 301);
+    assert_eq!(refusal(&refused), (NOTAUTH, Some(error::BADTIME)));
+}
+
+#[test]
+fn rfc8945_5_3_2_badtrunc_is_signed_and_badsig_is_not() {
+    let keys = keys();
+    let signed = |octets: &[u8]| {
+        let Checked::Refused(response) = checked(&keys, octets, NOW) else {
+            panic!("not refused")
+        };
+        let message = Message::read(&response).unwrap();
+        strip(&response, &message).unwrap().unwrap()
+    };
+    let (request, sent) = with_mac_of(16, &keys);
+    let Stripped { octets, record } = signed(&request);
+    assert_eq!(record.error, error::BADTRUNC);
+    // Of the MAC of the request as it was sent, the response, and the variables (section 4.3).
+    let covered = [&[0, 16], &sent.mac[..], &octets, &record.variables()].concat();
+    let key = keys.get(&name("transfer.key")).unwrap();
+    hmac::verify(&key.hmac, &covered, &record.mac).unwrap();
+    let mut wrong = request;
+    wrong[13] ^= 1;
+    let Stripped { record, .. } = signed(&wrong);
+    assert_eq!((record.error, record.mac.len()), (error::BADSIG, 0));
 }
 
 #[test]
@@ -156,7 +200,7 @@ fn rfc8945_5_3_1_unsigned_messages_count_when_a_later_signature_covers_them() {
     let Checked::Signed(octets, mut signer) = checked(&keys, &request, NOW) else {
         panic!("not signed")
     };
-    let head = response_head(&octets, &Message::read(&octets).unwrap(), 0);
+    let head = response_head(&octets, &Message::read(&octets).unwrap(), 0, 1232);
     let read = |octets: &[u8]| Message::read(octets).unwrap();
     let unsigned = exchange.check(&head, &read(&head), NOW);
     assert_eq!(

@@ -67,6 +67,13 @@ pub(super) struct Message {
     pub(super) additional: Vec<Record>,
 }
 
+impl Record {
+    /// The version of EDNS that an OPT record names (RFC 6891, section 6.1.3).
+    pub(super) const fn edns_version(&self) -> u8 {
+        self.ttl.to_be_bytes()[1]
+    }
+}
+
 impl Message {
     /// Reads a whole message; names are decompressed.
     pub(super) fn read(octets: &[u8]) -> Result<Self, Malformed> {
@@ -97,6 +104,43 @@ impl Message {
             authority,
             additional,
         })
+    }
+
+    /// The OPT record: one at most, of the root, in the additional section (RFC 6891, sections
+    /// 6.1.1 and 6.1.2).
+    pub(super) fn opt(&self) -> Result<Option<&Record>, Malformed> {
+        let is_opt = |record: &&Record| record.data.rtype() == Rtype::OPT;
+        let mut found = self.additional.iter().filter(is_opt);
+        let first = found.next();
+        let mut others = self.answer.iter().chain(&self.authority).filter(is_opt);
+        match found.next().or_else(|| others.next()) {
+            None if first.is_none_or(|opt| opt.owner == Name::root()) => Ok(first),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The OPT record of a response to this, without options: the octets over UDP that are taken,
+    /// the upper bits of the response code, version 0, and DO copied (RFC 6891, section 6.1.3; RFC
+    /// 3225, section 3). `None` if this has none.
+    pub(super) fn opt_of_response(&self, rcode: u16, udp_octets: u16) -> Option<[u8; 11]> {
+        let opt = self.opt().ok()??;
+        let [size_high, size_low] = udp_octets.to_be_bytes();
+        let [_, _, flags, _] = opt.ttl.to_be_bytes();
+        let upper = u8::try_from(rcode >> 4).unwrap_or(u8::MAX);
+        let rtype = 41;
+        Some([
+            0,
+            0,
+            rtype,
+            size_high,
+            size_low,
+            upper,
+            0,
+            flags & 0x80,
+            0,
+            0,
+            0,
+        ])
     }
 
     /// The response code in the header.
@@ -407,6 +451,14 @@ pub(super) fn query(id: u16, zone: &Name, rtype: Rtype, held: Option<&Soa>) -> V
     let mut octets = writer.finish();
     set_u16(&mut octets, 8, authorities);
     octets
+}
+
+/// Appends a record to the additional section of a message.
+pub(super) fn push_additional(message: &mut Vec<u8>, record: &[u8]) {
+    const ARCOUNT_AT: usize = 10;
+    message.extend_from_slice(record);
+    let count = get_u16(message, ARCOUNT_AT).unwrap_or_default();
+    set_u16(message, ARCOUNT_AT, count.saturating_add(1));
 }
 
 /// Writes a number over two octets of a message.
