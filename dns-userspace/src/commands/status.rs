@@ -57,13 +57,10 @@ fn text(status: &Status) -> String {
             )
         },
     );
-    line(
-        "mesos",
-        format!(
-            "leader {}, {age}",
-            mesos.leader.as_deref().unwrap_or("unknown")
-        ),
-    );
+    if mesos.followed {
+        let leader = mesos.leader.as_deref().unwrap_or("unknown");
+        line("mesos", format!("leader {leader}, {age}"));
+    }
     if mesos.failures_in_a_row > 0 {
         let error = mesos.last_error.as_deref().unwrap_or("?");
         line(
@@ -77,7 +74,9 @@ fn text(status: &Status) -> String {
     for zone in &status.secondary {
         let primary = zone.primary.as_deref().unwrap_or("no primary");
         let age = zone.age_seconds.map(|age| format!(", {age:.0} s ago"));
-        let mut text = format!("{} from {primary}{}", zone.apex, age.unwrap_or_default());
+        let expired = if zone.expired { " expired," } else { "" };
+        let age = age.unwrap_or_default();
+        let mut text = format!("{}{expired} from {primary}{age}", zone.apex);
         if let Some(error) = &zone.error {
             text += &format!("; {error}");
         }

@@ -42,7 +42,10 @@ impl Account {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.readiness() == Readiness::Ready,
-            mesos: status::Mesos::of(&lock(&self.following).borrow()),
+            mesos: status::Mesos {
+                followed: self.follows_mesos,
+                ..status::Mesos::of(&lock(&self.following).borrow())
+            },
             dcos: self.cluster.as_deref().map(status::Dcos::of),
             zones: status::ZoneStatus::of(&snapshot),
             names: snapshot.len() as u64,
@@ -79,6 +82,8 @@ impl Source for Account {
             Readiness::Ending
         } else if is_known() {
             Readiness::Ready
+        } else if self.secondaries.iter().any(|(_, one)| lock(one).expired) {
+            Readiness::Expired
         } else {
             Readiness::Starting
         }

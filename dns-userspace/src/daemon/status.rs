@@ -62,11 +62,17 @@ pub struct Secondary {
     pub age_seconds: Option<f64>,
     /// What went wrong last, until it goes well.
     pub error: Option<String>,
+    /// Whether it became too old to be answered from.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// Where records come from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Mesos {
+    /// Whether masters are followed at all.
+    #[serde(default)]
+    pub followed: bool,
     /// The leading master, `host:port`.
     pub leader: Option<String>,
     /// The master that gave the last state.
@@ -202,6 +208,7 @@ impl Mesos {
     pub(super) fn of(status: &follow::Status) -> Self {
         let age = |at: SystemTime| at.elapsed().unwrap_or(Duration::ZERO).as_secs_f64();
         Self {
+            followed: true,
             leader: status.leader.as_ref().map(ToString::to_string),
             fetched_from: status.fetched_from.as_ref().map(ToString::to_string),
             state_age_seconds: status.last_success.map(age),
@@ -247,6 +254,7 @@ impl Secondary {
             primary: health.primary.map(|one| one.to_string()),
             age_seconds: health.refreshed.map(|at| at.elapsed().as_secs_f64()),
             error: health.error.clone(),
+            expired: health.expired,
         }
     }
 }

@@ -12,6 +12,8 @@ pub enum Readiness {
     /// The zone is known and served. Losing Mesos afterwards does not change that, and neither
     /// does a reload.
     Ready,
+    /// A zone of another server could not be refreshed for too long.
+    Expired,
     /// The end has been asked for; queries under way are still answered.
     Ending,
 }
@@ -25,6 +27,7 @@ pub(super) fn ready(readiness: Readiness) -> Response {
     let reason = match readiness {
         Readiness::Ready => return "OK\n".into_response(),
         Readiness::Starting => "no state has been published yet\n",
+        Readiness::Expired => "a zone of another server has expired\n",
         Readiness::Ending => "ending\n",
     };
     (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()

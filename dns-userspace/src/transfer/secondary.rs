@@ -87,6 +87,8 @@ pub struct Health {
     pub refreshed: Option<Instant>,
     /// What went wrong last, until it goes well.
     pub error: Option<String>,
+    /// Whether what was held became too old.
+    pub expired: bool,
 }
 
 /// The zones that are kept; they are left as they are when this is dropped.
@@ -136,6 +138,7 @@ impl Secondaries {
                 saved: true,
                 last_save: None,
                 first_retry: FIRST_RETRY,
+                seen: HashMap::new(),
                 zone,
             };
             keepers.push(kept);
@@ -182,6 +185,8 @@ struct Keeper {
     saved: bool,
     last_save: Option<Instant>,
     first_retry: Duration,
+    /// The serial that each primary had last.
+    seen: HashMap<SocketAddr, u32>,
 }
 
 impl Keeper {
@@ -247,13 +252,14 @@ impl Keeper {
         let soa = whole.soa.clone();
         if age >= Duration::from_secs(soa.expire.into()) {
             info!(zone = %self.zone.apex, "the zone that was kept is too old");
+            self.let_go();
             return;
         }
         if self.hand_on(Take::Whole(whole)).await.is_ok() {
             info!(zone = %self.zone.apex, serial = soa.serial, ?age, "the zone is as it was kept");
             let now = Instant::now();
             self.set_refreshed(now.checked_sub(age).unwrap_or(now));
-            self.set_held(Some(soa));
+            self.hold(soa);
         }
     }
 
@@ -261,9 +267,18 @@ impl Keeper {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_held(&mut self, soa: Option<Soa>) {
-        self.health().serial = soa.as_ref().map(|soa| soa.serial);
-        self.held = soa;
+    fn hold(&mut self, soa: Soa) {
+        let mut health = self.health();
+        (health.serial, health.expired) = (Some(soa.serial), false);
+        drop(health);
+        self.held = Some(soa);
+    }
+
+    fn let_go(&mut self) {
+        let mut health = self.health();
+        (health.serial, health.expired) = (None, true);
+        drop(health);
+        self.held = None;
     }
 
     fn set_refreshed(&mut self, at: Instant) {
@@ -307,9 +322,17 @@ impl Keeper {
         let apex = self.zone.apex.clone();
         if let Some(held) = &self.held {
             let theirs = primary.soa(&apex).await?;
+            let before = self.seen.insert(address, theirs.serial);
             if !serial::is_after(theirs.serial, held.serial) {
                 if theirs.serial != held.serial {
-                    debug!(zone = %apex, %address, "the primary has an older version");
+                    let (held, theirs) = (held.serial, theirs.serial);
+                    if before.is_none_or(|before| serial::is_after(before, theirs)) {
+                        warn!(
+                            zone = %apex, %address, theirs, held,
+                            "the serial of the primary is behind ours: nothing is taken from it \
+                             until it is later (RFC 1982)"
+                        );
+                    }
                 } else if self.saved
                     && let Err(error) = self.file.touch()
                 {
@@ -367,7 +390,7 @@ impl Keeper {
         } else {
             info!(zone = %apex, serial, %from, how, "transferred");
         }
-        self.set_held(Some(soa));
+        self.hold(soa);
         self.saved = false;
         self.last_save.get_or_insert_with(Instant::now);
         Ok(())
@@ -428,7 +451,7 @@ impl Keeper {
         warn!(zone = %self.zone.apex, "the zone has expired: it is answered with SERVFAIL");
         // There is nothing about this that may not fit.
         let _ = self.hand_on(Take::Withdraw).await;
-        self.set_held(None);
+        self.let_go();
         self.saved = true;
     }
 
@@ -458,3 +481,7 @@ fn period(seconds: u32) -> Duration {
 fn jittered(period: Duration) -> Duration {
     period.mul_f64(rand::random_range(0.85..=1.0))
 }
+
+#[cfg(test)]
+#[path = "secondary_tests.rs"]
+mod tests;
