@@ -371,7 +371,7 @@ fn a_path_outside_a_bpf_file_system_is_named() {
 fn detach_takes_away_one_daemons_program_and_no_other() {
     needs_scene!();
     let pins = [Pins::mount().unwrap(), Pins::mount().unwrap()];
-    let scenes = [
+    let mut scenes = [
         Scene::with(&fake_local(), pinned(&pins[0])).unwrap(),
         Scene::with(&fake_local(), pinned(&pins[1])).unwrap(),
     ];
@@ -387,6 +387,8 @@ fn detach_takes_away_one_daemons_program_and_no_other() {
     assert_eq!(status.xdp.mode, "off");
     assert_eq!(status.xdp.interfaces[INTERFACE], "detached from outside");
     assert!(status.xdp.reason.unwrap().contains("detached from outside"));
+    assert_eq!(status.xdp.pinned, None);
+    assert_eq!(status.xdp.unpinned.unwrap(), "removed from outside");
     assert!(is_answered(&scenes[0]), "by user space");
     assert_ne!(xdp_of(&scenes[1].cable.server), "");
     assert_eq!(scenes[1].daemon.status().unwrap().xdp.mode, "native");
@@ -402,6 +404,11 @@ fn detach_takes_away_one_daemons_program_and_no_other() {
     assert_eq!(said, "detached from one interface\n");
     assert_eq!(unpinned.daemon.status().unwrap().xdp.mode, "off");
     assert_eq!(scenes[1].daemon.status().unwrap().xdp.mode, "native");
+    // At the end nothing stays, and nothing is said to.
+    scenes[0].daemon.stop().unwrap();
+    assert!(!has_said(&scenes[0], "XDP stays"));
+    scenes[1].daemon.stop().unwrap();
+    assert!(has_said(&scenes[1], "XDP stays and answers"));
 }
 
 #[test]

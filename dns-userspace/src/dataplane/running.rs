@@ -368,7 +368,8 @@ impl Running {
 
     /// Ends with the daemon: leaves the program to the next one, or takes it away.
     pub(super) fn end(mut self) {
-        if self.life.stays && self.pins.is_ok() {
+        let answers = self.problem().is_none();
+        if self.life.stays && self.pins.is_ok() && answers {
             if let Err(error) = self.lease.renew() {
                 warn!(%error, "the lease is not renewed");
             }
@@ -378,7 +379,9 @@ impl Running {
             );
         } else {
             self.remove();
-            info!("XDP is detached");
+            if answers {
+                info!("XDP is detached");
+            }
         }
     }
 
@@ -417,9 +420,13 @@ impl Running {
 
     pub(super) fn pinning(&self) -> Pinning {
         match &self.pins {
-            Ok(pins) => Pinning {
+            Ok(pins) if pins.root().exists() => Pinning {
                 path: Some(pins.root().to_owned()),
                 problem: None,
+            },
+            Ok(_) => Pinning {
+                path: None,
+                problem: Some("removed from outside".to_owned()),
             },
             Err(problem) => Pinning {
                 path: None,
