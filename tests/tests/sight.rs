@@ -69,7 +69,11 @@ fn ranking(top: &mut Command, dig: &Dig<'_>) -> String {
 #[test]
 fn the_ranking_names_who_asks_and_what_for() {
     needs_scene!();
-    let scene = Scene::with(&fake_local(), |_| {}).unwrap();
+    // The API at one address of the host, which is no loopback.
+    let scene = Scene::with(&fake_local(), |plan| {
+        plan.config["httpListener"] = json!(SERVER[0]);
+    })
+    .unwrap();
     let mut top = scene.daemon.command(&["top", "--once"]);
     let dig = Dig::at(SERVER[0]).from(&scene.cable.client);
     let text = ranking(&mut top, &dig);

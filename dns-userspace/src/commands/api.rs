@@ -53,7 +53,13 @@ impl Api {
         let asked = async {
             let response = self.client.get(&url).send().await;
             let response = response.context("is the daemon running?")?;
-            anyhow::Ok(response.error_for_status()?)
+            let status = response.status();
+            if !status.is_success() {
+                // What it says is more than the code.
+                let said = response.text().await.unwrap_or_default();
+                bail!("{status}: {}", said.trim());
+            }
+            Ok(response)
         };
         asked.await.with_context(|| format!("asking {url}"))
     }

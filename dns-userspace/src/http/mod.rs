@@ -1,7 +1,6 @@
 //! The HTTP API: that of mesos-dns under `/v1`, liveness and readiness, metrics, and the daemon's
 //! own account. Only reading, without CORS headers, so that no page of another origin reads along.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,6 +26,7 @@ mod sight;
 mod v1;
 
 pub use health::Readiness;
+use sight::Ends;
 
 /// Listings, which are as large as the zone, that are made at one time.
 const MAX_LISTINGS: usize = 2;
@@ -56,7 +56,7 @@ struct Api<S> {
 
 /// Serves requests until `stop`; those under way are finished.
 pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, stop: CancellationToken) {
-    let service = router(source).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(source).into_make_service_with_connect_info::<Ends>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         error!(%error, "the HTTP API ended");
@@ -78,7 +78,7 @@ fn router<S: Source>(source: Arc<S>) -> Router {
 
 async fn answer<S: Source>(
     State(api): State<Arc<Api<S>>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -104,7 +104,7 @@ async fn answer<S: Source>(
         "/ready" => |api, _| health::ready(api.source.readiness()),
         "/metrics" => |api, _| metrics::page(api.source.measures()),
         "/status" => |api, _| axum::Json(api.source.status()).into_response(),
-        "/top" | "/capture" if !sight::may_look(peer, &headers) => |_, _| sight::refused(),
+        "/top" | "/capture" if !sight::may_look(ends, &headers) => |_, _| sight::refused(),
         "/top" => |api, _| sight::top(&api.top),
         "/capture" => |api, query| sight::capture(&api.watch, query),
         _ => return text(StatusCode::NOT_FOUND, "404: Page Not Found"),
