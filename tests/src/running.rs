@@ -125,11 +125,20 @@ impl Drop for Running {
 ///
 /// Nobody answers, or with something else.
 pub fn http_get(server: SocketAddr, path: &str) -> Result<(u16, String)> {
+    http_get_as(server, path, "*/*")
+}
+
+/// The same, with what is accepted.
+///
+/// # Errors
+///
+/// As [`http_get`].
+pub fn http_get_as(server: SocketAddr, path: &str, accept: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(LIMIT))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

@@ -299,6 +299,7 @@ fn alive_and_ready_are_different_questions() {
     assert_eq!(api.get("/ready").status, 200);
     for (readiness, reason) in [
         (Readiness::Starting, "no state has been published yet\n"),
+        (Readiness::Expired, "a zone of another server has expired\n"),
         (Readiness::Ending, "ending\n"),
     ] {
         *api.source.readiness.lock().unwrap() = readiness;
@@ -331,14 +332,35 @@ fn readiness_turns_on_connections_that_are_open() {
 }
 
 #[test]
-fn metrics_are_a_page_of_text() {
+fn metrics_are_a_page_of_text_in_the_format_that_is_asked_for() {
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let api = start("edge.json", |_| {});
-    let answer = api.get("/metrics");
-    assert_eq!(answer.status, 200);
-    let kind = answer.header("Content-Type").unwrap();
-    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-    let sample = "\nmesos_xdns_config_last_reload_success 1";
-    assert!(answer.body.contains(sample), "{}", answer.body);
+    for (accept, expected) in [
+        ("", TEXT),
+        ("Accept: */*\r\n", TEXT),
+        ("Accept: text/plain\r\n", TEXT),
+        ("Accept: application/openmetrics-text\r\n", OPENMETRICS),
+        // Prometheus 2 and 3, and one who prefers the other.
+        (
+            "Accept: application/openmetrics-text;version=1.0.0;q=0.5,application/\
+             openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n",
+            OPENMETRICS,
+        ),
+        (
+            "Accept: text/plain, application/openmetrics-text;q=0.5\r\n",
+            TEXT,
+        ),
+        ("Accept: application/openmetrics-text;q=0\r\n", TEXT),
+    ] {
+        let answer = api.ask_as("GET", "/metrics", "localhost", accept);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("Content-Type").unwrap(), expected, "{accept}");
+        let sample = "\nmesos_xdns_config_last_reload_success 1";
+        assert!(answer.body.contains(sample), "{}", answer.body);
+        let is_marked = answer.body.ends_with("# EOF\n");
+        assert_eq!(is_marked, expected == OPENMETRICS, "{accept}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tests::{
     fake_master::FakeMaster,
     needs,
     port::free_ports,
-    running::{Running, http_get, wait_for},
+    running::{Running, http_get_as, wait_for},
     upstream::Upstream,
     wire::{self, Query},
 };
@@ -65,7 +65,11 @@ struct Page {
 
 impl Page {
     fn read(text: &str) -> Self {
-        let read = python(READER, text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        Self::read_with(READER, text)
+    }
+
+    fn read_with(program: &str, text: &str) -> Self {
+        let read = python(program, text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         type Sample = (String, BTreeMap<String, String>, f64);
         let families: Vec<(String, String, Vec<Sample>)> = serde_json::from_str(&read).unwrap();
         let mut page = Self {
@@ -146,7 +150,8 @@ fn queries_are_counted_by_what_they_are() {
     let known = || wire::ask(v4, &Query::new(7, "web.marathon.mesos", "A").unwrap()).ok();
     let is_known = |reply: &Option<wire::Reply>| reply.as_ref().is_some_and(|one| one.rcode() == 0);
     wait_for("the first state", known, is_known).unwrap();
-    let page = || Page::read(&http_get(http, "/metrics").unwrap().1);
+    let page_as = |accept| http_get_as(http, "/metrics", accept).unwrap().1;
+    let page = || Page::read(&page_as("application/openmetrics-text"));
     let before = page();
 
     for _ in 0..3 {
@@ -230,6 +235,20 @@ fn queries_are_counted_by_what_they_are() {
     assert_eq!(more("dns_request_duration_seconds_bucket", &quick), 6.0);
     let time = more("dns_request_duration_seconds_sum", &quick[..2]);
     assert!(time < 30.0, "{time}");
+
+    // The text format of Prometheus has the same families, and says of each what it is.
+    let program = READER.replace("openmetrics.parser", "parser");
+    let plain = page_as("*/*");
+    let plain = Page::read_with(&program, &plain);
+    assert_eq!(plain.kinds, after.kinds);
+    assert_eq!(plain.labels, after.labels);
+    let text = page_as("text/plain;version=0.0.4");
+    for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let name = line.split(' ').nth(2).unwrap();
+        assert!(text.contains(&format!("# HELP {name} ")), "{line}");
+        let is_counter = line.ends_with(" counter");
+        assert_eq!(is_counter, name.ends_with("_total"), "{line}");
+    }
 
     let documented = documented();
     for (family, kind) in &after.kinds {

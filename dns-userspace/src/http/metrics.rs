@@ -1,11 +1,11 @@
-//! `/metrics`: the daemon's counts in the text format of OpenMetrics, with names that are those of
+//! `/metrics`: the daemon's counts in the text format of OpenMetrics or of Prometheus, with names that are those of
 //! CoreDNS but for the prefix. Every set of labels is bounded by this program; names and addresses
 //! of clients are never labels. `docs/metrics.md` lists them all.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 mod dns;
 mod forward;
 mod page;
+mod text_format;
 
 use self::page::{Labels, Page};
 use super::process::Process;
@@ -26,11 +27,44 @@ use crate::server::breakdown::{CODES, place_of_code};
 
 /// Before every name but those of the process.
 const PREFIX: &str = "mesos_xdns";
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) fn page(measures: Measures) -> Response {
-    match text(measures) {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+/// Whether a client prefers OpenMetrics to the text format of Prometheus: as Prometheus does, and as
+/// curl and promtool do not.
+pub(super) fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<&str> = accept.filter_map(|one| one.to_str().ok()).collect();
+    let weight = |kind: &str| {
+        let ranges = accept.iter().flat_map(|one| one.split(','));
+        let weights = ranges.filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_kind = parts.next()?.eq_ignore_ascii_case(kind);
+            // RFC 9110, section 12.4.2.
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+            is_kind.then_some(weight.unwrap_or(1.0))
+        });
+        weights.fold(0.0, f32::max)
+    };
+    let openmetrics = weight("application/openmetrics-text");
+    openmetrics > 0.0 && openmetrics >= weight("text/plain")
+}
+
+pub(super) fn openmetrics_page(measures: Measures) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    page(text(measures), content_type)
+}
+
+pub(super) fn text_page(measures: Measures) -> Response {
+    let text = text(measures).map(|text| text_format::of(&text));
+    page(text, "text/plain; version=0.0.4; charset=utf-8")
+}
+
+fn page(text: Result<String, fmt::Error>, content_type: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::VARY, "accept"),
+    ];
+    match text {
+        Ok(text) => (headers, text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -102,7 +102,10 @@ async fn answer<S: Source>(
     let own: fn(&Api<S>, Option<&str>) -> Response = match clean.trim_end_matches('/') {
         "/health" => |_, _| health::health(),
         "/ready" => |api, _| health::ready(api.source.readiness()),
-        "/metrics" => |api, _| metrics::page(api.source.measures()),
+        "/metrics" if metrics::wants_openmetrics(&headers) => {
+            |api, _| metrics::openmetrics_page(api.source.measures())
+        }
+        "/metrics" => |api, _| metrics::text_page(api.source.measures()),
         "/status" => |api, _| axum::Json(api.source.status()).into_response(),
         "/top" | "/capture" if !sight::may_look(ends, &headers) => |_, _| sight::refused(),
         "/top" => |api, _| sight::top(&api.top),
