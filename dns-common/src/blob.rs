@@ -34,8 +34,12 @@ pub const UNITS_AT: usize = 7;
 pub const ENTRY_OCTETS: u32 = 16;
 /// The most entries of a directory.
 pub const MAX_ENTRIES: u32 = 12;
-/// The most octets of a blob: those of a page of the map it lives in.
+/// The most octets of a blob.
 pub const MAX_OCTETS: u32 = 4096;
+/// Octets of a page of the map that blobs live in. No blob reaches into the last
+/// [`SLOT_OCTETS`]: whatever is loaded from a place before them, however it is bounded to that, stays
+/// within the page.
+pub const PAGE_OCTETS: u32 = MAX_OCTETS + SLOT_OCTETS;
 /// Blobs start at multiples of this within their page.
 pub const SLOT_OCTETS: u32 = 64;
 /// The most zones.
@@ -62,8 +66,8 @@ pub mod flags {
 pub trait Blob: Copy {
     /// Eight octets at `at`, little-endian. `None` past the end.
     fn load_u64(&self, at: u32) -> Option<u64>;
-    /// Four times eight octets at `at`, little-endian. `None` past the end.
-    fn load_chunk(&self, at: u32) -> Option<[u64; 4]>;
+    /// `WORDS` times eight octets at `at`, little-endian. `None` past the end.
+    fn load_words<const WORDS: usize>(&self, at: u32) -> Option<[u64; WORDS]>;
     /// Two octets at `at`, little-endian. `None` past the end.
     fn load_u16(&self, at: u32) -> Option<u16>;
 }
@@ -309,13 +313,10 @@ impl Blob for SliceBlob<'_> {
     }
 
     #[inline(always)]
-    fn load_chunk(&self, at: u32) -> Option<[u64; 4]> {
-        let octets: [u8; 32] = self.chunk(at)?;
-        let mut words = [0; 4];
-        for (word, octets) in words.iter_mut().zip(octets.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*octets);
-        }
-        Some(words)
+    fn load_words<const WORDS: usize>(&self, at: u32) -> Option<[u64; WORDS]> {
+        let octets = self.0.get(at as usize..)?.as_chunks().0;
+        let octets: &[[u8; 8]; WORDS] = octets.first_chunk()?;
+        Some(octets.map(u64::from_le_bytes))
     }
 
     #[inline(always)]

@@ -53,8 +53,8 @@ pub trait Message: Sized {
     fn resize(&mut self, octets: u32, kept: u32, query: &Sums) -> Result<(), Verdict>;
     /// Stores eight octets, `None` outside the message.
     fn store_u64(&mut self, at: u32, word: u64) -> Option<()>;
-    /// Stores four times eight octets, `None` outside the message.
-    fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()>;
+    /// Stores `WORDS` times eight octets, `None` outside the message.
+    fn store_words<const WORDS: usize>(&mut self, at: u32, words: [u64; WORDS]) -> Option<()>;
     /// Stores four octets, `None` outside the message.
     fn store_u32(&mut self, at: u32, word: u32) -> Option<()>;
     /// Stores two octets, `None` outside the message.

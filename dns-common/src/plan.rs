@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::question::Question;
 use crate::verdict::Verdict;
 use crate::wire::{HEADER_OCTETS, MIN_UDP_OCTETS, flags, rtype};
-use crate::write::bare_octets;
+use crate::write::{A_OCTETS, AAAA_OCTETS, bare_octets};
 
 /// A piece of the response: octets `from..from + octets` of the blob. Either none or at least
 /// eight, as every record has eleven or more.
@@ -64,6 +64,20 @@ impl<B> Plan<B> {
             piece.octets = message.blur(piece.octets);
         }
     }
+}
+
+/// Whether the answer is the first answer, and one address.
+#[inline(always)]
+pub(crate) fn is_one_address(question: &Question, head: Head) -> bool {
+    let octets = match question.rtype {
+        rtype::A => A_OCTETS,
+        rtype::AAAA => AAAA_OCTETS,
+        _ => return false,
+    };
+    head.first_type() == question.rtype
+        && head.first_octets() == octets
+        && head.flags() & blob::flags::PASS == 0
+        && !question.edns.other_version()
 }
 
 /// Chooses the answer.
@@ -232,7 +246,7 @@ pub(crate) fn denial<T: Table>(
 }
 
 #[inline(always)]
-fn response_flags(question: &Question, head: Head) -> u32 {
+pub(crate) fn response_flags(question: &Question, head: Head) -> u32 {
     const { assert!(blob::flags::RA == 1) };
     let recursion = u32::from(head.flags() & blob::flags::RA).wrapping_mul(flags::RA as u32);
     u32::from(flags::QR | flags::AA | copied_flags(question)) | recursion

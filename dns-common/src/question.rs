@@ -3,7 +3,7 @@
 
 use crate::message::Message;
 use crate::name::{self, Hasher};
-use crate::sum::{halves, sum_at};
+use crate::sum::{Sums, halves, sum_at};
 use crate::verdict::Verdict;
 use crate::wire::{HEADER_OCTETS, OPT_OCTETS, flags, rtype};
 
@@ -28,10 +28,8 @@ pub struct Question {
     pub end: u32,
     /// The OPT record, if there is one.
     pub edns: Edns,
-    /// One's complement sum of the header.
-    pub header_sum: u64,
-    /// One's complement sum of name, type and class.
-    pub question_sum: u64,
+    /// One's complement sums of the query.
+    pub sums: Sums,
 }
 
 /// What a client's OPT record says (RFC 6891, section 6.1.3), in one word: present, DO, whether
@@ -170,8 +168,11 @@ pub fn read<M: Message>(message: &M, seed: u64, raised: u32) -> Result<Question,
         rtype: (type_and_class as u16).swap_bytes(),
         end,
         edns: Edns(message.blur(edns.0)),
-        header_sum: halves(header).wrapping_add(u64::from(counts)),
-        question_sum: message.forget(sum),
+        sums: Sums {
+            header: halves(header).wrapping_add(u64::from(counts)),
+            question: message.forget(sum),
+            records: message.forget(sum_from(message, end, octets)?),
+        },
     })
 }
 
@@ -225,6 +226,32 @@ fn read_opt<M: Message>(message: &M, at: u32, octets: u32, raised: u32) -> Resul
         Edns::OTHER_VERSION
     };
     Ok(Edns(Edns::PRESENT | dnssec_ok | version | size))
+}
+
+/// The sum of the octets from an offset to another. Long option lists are not worth the kernel's time.
+#[inline(always)]
+fn sum_from<M: Message>(message: &M, from: u32, end: u32) -> Result<u64, Verdict> {
+    const MAX_TRAILING_WORDS: u32 = 40;
+    let mut left = message.blur(end.wrapping_sub(from));
+    if left == 0 {
+        return Ok(0);
+    }
+    let mut sum = 0u64;
+    let mut at = message.bound(from);
+    for _ in 0..MAX_TRAILING_WORDS {
+        if left <= name::WORD {
+            break;
+        }
+        sum = sum.wrapping_add(halves(message.load_u64(at).ok_or(Verdict::Edns)?));
+        at = message.bound(at.wrapping_add(name::WORD));
+        left = left.wrapping_sub(name::WORD);
+    }
+    let left = message.blur(left);
+    let word = message
+        .last_word(message.blur(at), left)
+        .ok_or(Verdict::Edns)?;
+    let sum = message.forget(sum).wrapping_add(halves(word));
+    Ok(message.forget(sum_at(from, sum)))
 }
 
 /// Eight octets at `at`. Past the end of the message there is anything, or zeros: a name that

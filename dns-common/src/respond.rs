@@ -10,7 +10,7 @@ use crate::name;
 use crate::plan::{self, Plan, denial, is_special};
 use crate::question::{self, Edns, Question};
 use crate::rate_limit::Allowance;
-use crate::sum::{Sums, halves, sum_at};
+use crate::sum::Sums;
 use crate::tally::Response;
 use crate::verdict::Verdict;
 use crate::wire::HEADER_OCTETS;
@@ -26,6 +26,9 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Respo
     let mut plan = match table.find(question.hash) {
         Some(blob) => {
             let head = compare(message, HEADER_OCTETS, question.name_octets, &blob)?;
+            if plan::is_one_address(&question, head) {
+                return respond_with_address(message, table, &question, &blob, head);
+            }
             plan::choose(message, table, &question, blob, head)?
         }
         None => deny_name(message, table, &question)?,
@@ -37,16 +40,65 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Respo
     plan.blur(message);
     question.edns = Edns::from_bits(message.blur(question.edns.bits()));
 
-    let query = Sums {
-        header: question.header_sum,
-        question: question.question_sum,
-        records: sum_from(message, question.end, message.octets())?,
+    let verdict = plan.verdict;
+    send(
+        message,
+        table,
+        &question,
+        octets,
+        None,
+        verdict,
+        |message| write::write(message, &question, &plan),
+    )
+}
+
+/// The most frequent response, with less to decide: it fits every client, and its record is of one of
+/// two sizes.
+#[inline(always)]
+fn respond_with_address<M: Message, T: Table>(
+    message: &mut M,
+    table: &T,
+    question: &Question,
+    blob: &T::Blob,
+    head: Head,
+) -> Result<Response, Verdict> {
+    let rtype = message.blur(u32::from(question.rtype)) as u16;
+    let flags = message.blur(plan::response_flags(question, head));
+    let from = message.blur(head.first_at());
+    let first = message.blur(head.first_octets());
+    let octets = message.blur(write::bare_octets(question.end, question.edns).wrapping_add(first));
+    let verdict = Verdict::Answered as u32;
+    send(
+        message,
+        table,
+        question,
+        octets,
+        Some(rtype),
+        verdict,
+        |message| write::write_address(message, question, flags, blob, from, first),
+    )
+}
+
+/// Makes room for a response of `octets` octets, if the query arrived as it was sent, and writes it.
+/// Without `rtype` the type asked is loaded again.
+#[inline(always)]
+fn send<M: Message, T: Table>(
+    message: &mut M,
+    table: &T,
+    question: &Question,
+    octets: u32,
+    rtype: Option<u16>,
+    verdict: u32,
+    write: impl FnOnce(&mut M) -> Option<Sums>,
+) -> Result<Response, Verdict> {
+    message.resize(octets, question.end, &question.sums)?;
+    let rtype = match rtype {
+        Some(rtype) => rtype,
+        None => question::rtype(message, question.end).ok_or(Verdict::Broken)?,
     };
-    message.resize(octets, question.end, &query)?;
-    let rtype = question::rtype(message, question.end).ok_or(Verdict::Broken)?;
     // Nothing that goes up has taken from the share.
     if table.limits() {
-        match message.ration(question.end, question.edns, question.question_sum) {
+        match message.ration(question.end, question.edns, question.sums.question) {
             Allowance::Answer => {}
             Allowance::Slip => {
                 let verdict = Verdict::Slipped;
@@ -55,9 +107,9 @@ pub fn respond<M: Message, T: Table>(message: &mut M, table: &T) -> Result<Respo
             Allowance::Drop => return Err(Verdict::Limited),
         }
     }
-    let response = write::write(message, &question, &plan).ok_or(Verdict::Broken)?;
+    let response = write(message).ok_or(Verdict::Broken)?;
     message.seal(&response).ok_or(Verdict::Broken)?;
-    let verdict = Verdict::of_response(plan.verdict);
+    let verdict = Verdict::of_response(verdict);
     Ok(Response { verdict, rtype })
 }
 
@@ -117,30 +169,4 @@ fn deny_name<M: Message, T: Table>(
     }
     let (apex_at, head) = encloser::find(message, table, question.name_octets)?;
     denial(table, question, head, apex_at, Verdict::NxDomain)
-}
-
-/// The sum of the octets from an offset to another. Long option lists are not worth the kernel's time.
-#[inline(always)]
-fn sum_from<M: Message>(message: &M, from: u32, end: u32) -> Result<u64, Verdict> {
-    const MAX_TRAILING_WORDS: u32 = 40;
-    let mut left = message.blur(end.wrapping_sub(from));
-    if left == 0 {
-        return Ok(0);
-    }
-    let mut sum = 0u64;
-    let mut at = message.bound(from);
-    for _ in 0..MAX_TRAILING_WORDS {
-        if left <= name::WORD {
-            break;
-        }
-        sum = sum.wrapping_add(halves(message.load_u64(at).ok_or(Verdict::Edns)?));
-        at = message.bound(at.wrapping_add(name::WORD));
-        left = left.wrapping_sub(name::WORD);
-    }
-    let left = message.blur(left);
-    let word = message
-        .last_word(message.blur(at), left)
-        .ok_or(Verdict::Edns)?;
-    let sum = message.forget(sum).wrapping_add(halves(word));
-    Ok(message.forget(sum_at(from, sum)))
 }

@@ -37,6 +37,10 @@ pub mod flags {
 pub mod rtype {
     /// The class of the Internet.
     pub const CLASS_IN: u16 = 1;
+    /// An IPv4 address (RFC 1035, section 3.4.1).
+    pub const A: u16 = 1;
+    /// An IPv6 address (RFC 3596, section 2.1).
+    pub const AAAA: u16 = 28;
     /// Service location (RFC 2782).
     pub const SRV: u16 = 33;
     /// Delegation signer: a question for the parent's side of a cut (RFC 4035, section 3.1.4.1).

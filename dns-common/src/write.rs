@@ -8,6 +8,11 @@ use crate::question::{Edns, Question};
 use crate::sum::{Sums, halves, sum_at};
 use crate::wire::{OPT_OCTETS, flags, rtype};
 
+/// Octets of an A record whose owner points at the question.
+pub(crate) const A_OCTETS: u32 = 16;
+/// Octets of an AAAA record of that kind.
+pub(crate) const AAAA_OCTETS: u32 = 28;
+
 /// Octets of a response without records.
 #[inline(always)]
 pub(crate) const fn bare_octets(end: u32, edns: Edns) -> u32 {
@@ -44,8 +49,43 @@ pub(crate) fn write<M: Message, B: Blob>(
     }
     Some(Sums {
         header,
-        question: question.question_sum,
+        question: question.sums.question,
         records: sum,
+    })
+}
+
+/// Writes a response with the one address record that stands at `from`.
+#[inline(always)]
+pub(crate) fn write_address<M: Message, B: Blob>(
+    message: &mut M,
+    question: &Question,
+    flags: u32,
+    blob: &B,
+    from: u32,
+    octets: u32,
+) -> Option<Sums> {
+    let header = write_header(message, question.id, question.edns, flags, 1)?;
+    let mut at = question.end;
+    let [a, b] = blob.load_words(from)?;
+    message.store_words(at, [a, b])?;
+    let mut sum = halves(a).wrapping_add(halves(b));
+    if octets != A_OCTETS {
+        let third = blob.load_u64(from.wrapping_add(16))?;
+        message.store_u64(at.wrapping_add(16), third)?;
+        // Overlaps the one before it.
+        let last = blob.load_u64(from.wrapping_add(20))?;
+        message.store_u64(at.wrapping_add(20), last)?;
+        sum = sum.wrapping_add(halves(third)).wrapping_add(last >> 32);
+    }
+    let mut records = sum_at(at, sum);
+    at = at.wrapping_add(octets);
+    if question.edns.present() {
+        records = records.wrapping_add(write_opt(message, question.edns, 0, at)?);
+    }
+    Some(Sums {
+        header,
+        question: question.sums.question,
+        records,
     })
 }
 
@@ -106,8 +146,8 @@ fn copy<M: Message, B: Blob>(message: &mut M, blob: &B, piece: Piece, at: u32) -
         if left < CHUNK {
             break;
         }
-        let words = blob.load_chunk(from)?;
-        message.store_chunk(to, words)?;
+        let words = blob.load_words::<4>(from)?;
+        message.store_words(to, words)?;
         let [a, b, c, d] = words;
         sum = sum.wrapping_add(halves(a)).wrapping_add(halves(b));
         sum = sum.wrapping_add(halves(c)).wrapping_add(halves(d));

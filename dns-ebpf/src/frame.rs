@@ -380,7 +380,7 @@ impl<C: Context> Message for Frame<C> {
     }
 
     #[inline(always)]
-    fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()> {
+    fn store_words<const WORDS: usize>(&mut self, at: u32, words: [u64; WORDS]) -> Option<()> {
         self.packet.store(self.at(at), words)
     }
 

@@ -24,7 +24,7 @@ static SHORTCUTS: Array<[u64; shortcut::WORDS], 262_144, MMAPABLE> = Array::new(
 /// Blobs, in pages that are each cut into slots of one size. User space sizes and writes it; a
 /// blob is never changed while a reference to it may be held.
 #[btf_map]
-static BLOBS: Array<[u8; blob::MAX_OCTETS as usize], 1024, MMAPABLE> = Array::new();
+static BLOBS: Array<[u8; blob::PAGE_OCTETS as usize], 1024, MMAPABLE> = Array::new();
 
 /// The reference of the SOA that denies names of each zone, 0 for none. User space writes it, one
 /// word at a time.
@@ -252,22 +252,26 @@ pub(crate) struct PageBlob {
 impl PageBlob {
     #[inline(always)]
     fn load<T: Copy>(&self, at: u32) -> Option<T> {
-        let mut offset = u64::from(self.start.wrapping_add(at));
-        // Out of the compiler's sight, which would split the comparison from the access.
-        // SAFETY: a mask of a register.
+        const {
+            assert!(blob::MAX_OCTETS.is_power_of_two());
+            assert!(size_of::<T>() <= (blob::PAGE_OCTETS - blob::MAX_OCTETS) as usize);
+        }
+        let mut place = self.page;
+        // In one piece and out of the compiler's sight, so that the verifier sees the mask at its place.
+        // The upper half of the offset's register may be anything.
+        // SAFETY: a mask and an addition of registers.
         unsafe {
             asm!(
                 "{offset} &= {mask}",
-                offset = inout(reg) offset,
+                "{place} += {offset}",
+                place = inout(reg) place,
+                offset = inout(reg) self.start.wrapping_add(at) => _,
                 mask = const blob::MAX_OCTETS - 1,
-                options(pure, nomem, nostack),
+                options(pure, readonly, nostack),
             );
         }
-        if offset > u64::from(blob::MAX_OCTETS) - size_of::<T>() as u64 {
-            return None;
-        }
         // SAFETY: the octets lie within the page; any bits are a valid integer.
-        Some(unsafe { self.page.add(offset as usize).cast::<T>().read_unaligned() })
+        Some(unsafe { place.cast::<T>().read_unaligned() })
     }
 }
 
@@ -278,7 +282,7 @@ impl Blob for PageBlob {
     }
 
     #[inline(always)]
-    fn load_chunk(&self, at: u32) -> Option<[u64; 4]> {
+    fn load_words<const WORDS: usize>(&self, at: u32) -> Option<[u64; WORDS]> {
         self.load(at)
     }
 

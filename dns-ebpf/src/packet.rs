@@ -242,7 +242,4 @@ pub(crate) trait Words: Copy {}
 impl Words for u16 {}
 impl Words for u32 {}
 impl Words for u64 {}
-impl Words for [u32; 3] {}
-impl Words for [u32; 5] {}
-impl Words for [u64; 4] {}
-impl Words for [u64; 5] {}
+impl<W: Words, const COUNT: usize> Words for [W; COUNT] {}

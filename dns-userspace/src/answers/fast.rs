@@ -94,12 +94,11 @@ impl Message for Datagram<'_> {
     }
 
     #[inline(always)]
-    fn store_chunk(&mut self, at: u32, words: [u64; 4]) -> Option<()> {
-        let mut octets = [0; 32];
-        for (to, word) in octets.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *to = word.to_le_bytes();
-        }
-        self.store(at, octets)
+    fn store_words<const WORDS: usize>(&mut self, at: u32, words: [u64; WORDS]) -> Option<()> {
+        let place = self.buffer.get_mut(at as usize..)?.as_chunks_mut().0;
+        let place: &mut [[u8; 8]; WORDS] = place.first_chunk_mut()?;
+        *place = words.map(u64::to_le_bytes);
+        Some(())
     }
 
     #[inline(always)]

@@ -43,7 +43,7 @@ struct Inherited {
 impl Arena {
     /// An arena in the array behind `blobs`, which has `pages` values of a page each.
     pub(super) fn new(blobs: BorrowedFd<'_>, pages: u32) -> io::Result<Self> {
-        let words = pages as usize * blob::MAX_OCTETS as usize / 8;
+        let words = pages as usize * blob::PAGE_OCTETS as usize / 8;
         Ok(Self {
             mapping: Mapping::new(blobs, words)?,
             slots: Mutex::new(Slots::new(pages)),
@@ -189,7 +189,10 @@ pub(super) fn name_in(octets: &[u8]) -> Option<&[u8]> {
 
 /// The word at which a place starts.
 const fn at(place: u32) -> usize {
-    place as usize * WORDS_PER_SLOT
+    const SLOTS_PER_PAGE: u32 = blob::MAX_OCTETS / blob::SLOT_OCTETS;
+    let page = place / SLOTS_PER_PAGE;
+    let slot = place % SLOTS_PER_PAGE;
+    page as usize * (blob::PAGE_OCTETS as usize / 8) + slot as usize * WORDS_PER_SLOT
 }
 
 impl Room for Arena {
