@@ -251,10 +251,12 @@ fn read_ipv6<C: Context>(
     if (first >> 48) & 0xff != UDP {
         return Err(Verdict::IpOptions);
     }
-    // Multicast, the unspecified address and loopback (RFC 4291, section 2).
+    // Multicast, the unspecified address, loopback and IPv4-mapped addresses (RFC 4291, section 2).
     let loopback = 1u64.swap_bytes();
+    let mapped = 0xffffu32.swap_bytes();
     if source_high & 0xff == 0xff
-        || (source_high == 0 && (source_low == 0 || source_low == loopback))
+        || (source_high == 0
+            && (source_low == 0 || source_low == loopback || source_low as u32 == mapped))
         || (source_high == high && source_low == low)
     {
         return Err(Verdict::Source);

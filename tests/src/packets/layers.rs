@@ -201,6 +201,7 @@ fn addresses(table: &mut Table) {
     for (source, service) in [
         ("::", Service::Host(response())),
         ("::1", Service::Unreached),
+        ("::ffff:192.0.2.7", Service::Unreached),
         ("ff02::1", Service::Unreached),
         ("2001:db8::2", Service::Host(response())),
     ] {
