@@ -95,13 +95,12 @@ async fn listing(url: &str) -> Result<Listing> {
         .no_proxy()
         .timeout(LISTING_TIMEOUT)
         .build()?;
-    let listing = async {
-        let response = client.get(&url).send().await?;
-        response.error_for_status()?.json().await
-    };
-    listing
-        .await
-        .with_context(|| format!("fetching {url} (EnumerationOn must be true there)"))
+    let fetching = || format!("fetching {url}");
+    let response = client.get(&url).send().await.with_context(fetching)?;
+    let response = response
+        .error_for_status()
+        .with_context(|| format!("fetching {url} (EnumerationOn must be true there)"))?;
+    response.json().await.with_context(fetching)
 }
 
 /// The state of the leading master, found and fetched as the daemon does it.
