@@ -508,6 +508,27 @@ fn an_explanation_names_task_agent_source_and_rule() {
     assert_eq!(found.len(), 1);
 }
 
+/// mesos-dns tells the port from the target by the last colon, and sends no record with two.
+#[test]
+fn an_explanation_says_that_a_target_is_no_name() {
+    let task = r#"{"id":"t","name":"t","slave_id":"S1","state":"TASK_RUNNING",
+        "discovery":{"name":"a:b","ports":{"ports":[{"number":7,"protocol":"tcp"}]}}}"#;
+    let body = format!(
+        r#"{{"leader":"m@10.0.0.1:5050","slaves":[{{"id":"S1","pid":"s@10.1.0.1:5051"}}],
+            "frameworks":[{{"name":"fw","hostname":"","tasks":[{task}]}}]}}"#
+    );
+    let (state, _) = parse(body.as_bytes()).unwrap();
+    let settings = config("f1").record_settings(&[]);
+    let name = "_a:b._tcp.fw.mesos";
+    let (found, _) = explain::explain(&state, &[], &settings, &hosts_file, name);
+    assert!(!found.is_empty());
+    for one in found {
+        let text = one.to_string();
+        let end = "DNS: not served, its target is no name";
+        assert!(one.rtype == "SRV" && text.ends_with(end), "{text}");
+    }
+}
+
 /// The name server's own address is served in whatever case it is configured.
 #[test]
 fn the_name_server_is_served_in_any_case() {

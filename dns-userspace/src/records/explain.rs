@@ -5,7 +5,7 @@ use std::fmt;
 use super::addresses::Address;
 use super::set::{Builder, NameId};
 use super::sink::{Rule, Sink, Subject};
-use super::to_zone::{reachable_cut_name, reachable_name};
+use super::to_zone::{has_readable_port, reachable_cut_name, reachable_name};
 use super::{Resolve, Settings, generate};
 use crate::mesos::{Defects, State};
 use crate::zones::Name;
@@ -15,8 +15,10 @@ use crate::zones::Name;
 pub struct Explanation {
     /// The owner as mesos-dns shows it.
     pub name: String,
-    /// The owner in DNS; `None` if no query finds it.
+    /// The owner in DNS; `None` if no query finds it, or an SRV record has no target.
     pub dns_name: Option<String>,
+    /// Whether the target of an SRV record is none that mesos-dns could send.
+    pub lacks_target: bool,
     /// `A`, `AAAA` or `SRV`.
     pub rtype: &'static str,
     /// The value as mesos-dns shows it.
@@ -63,6 +65,9 @@ impl fmt::Display for Explanation {
             }
         }
         match &self.dns_name {
+            None if self.lacks_target => {
+                f.write_str("\n    DNS: not served, its target is no name")
+            }
             None => f.write_str("\n    DNS: not served, no query can match this name"),
             Some(dns) if *dns == self.name => f.write_str("\n    DNS: served"),
             Some(dns) => write!(f, "\n    DNS: served as {dns}"),
@@ -111,13 +116,21 @@ impl Explainer<'_> {
         Some(name.to_string())
     }
 
-    fn note(&mut self, owner: NameId, rtype: &'static str, data: String, rule: Rule) {
+    fn note(
+        &mut self,
+        owner: NameId,
+        rtype: &'static str,
+        data: String,
+        rule: Rule,
+        lacks_target: bool,
+    ) {
         let Some((_, dns_name)) = self.owners.iter().find(|(id, _)| *id == owner) else {
             return;
         };
         let one = Explanation {
             name: self.names.text(owner).to_owned(),
-            dns_name: dns_name.clone(),
+            dns_name: dns_name.clone().filter(|_| !lacks_target),
+            lacks_target,
             rtype,
             data,
             rule,
@@ -183,12 +196,14 @@ impl Sink for Explainer<'_> {
     fn address(&mut self, owner: NameId, address: &Address, rule: Rule) {
         self.names.address(owner, address, rule);
         let rtype = if address.ip().is_ipv4() { "A" } else { "AAAA" };
-        self.note(owner, rtype, address.to_string(), rule);
+        self.note(owner, rtype, address.to_string(), rule, false);
     }
 
     fn service(&mut self, owner: NameId, target: NameId, port: i64, rule: Rule) {
-        let data = format!("{}:{port}", self.names.text(target));
-        self.note(owner, "SRV", data, rule);
+        let target = self.names.text(target);
+        let lacks_target = !has_readable_port(target);
+        let data = format!("{target}:{port}");
+        self.note(owner, "SRV", data, rule, lacks_target);
     }
 
     fn service_in_dns_only(&mut self, owner: NameId, target: NameId, port: i64, rule: Rule) {
