@@ -182,6 +182,7 @@ fn every_name_and_type_is_answered_as_nsd_does() {
     // The quirks of mesos-dns are not NSD's.
     ours.unknown_srv_is_nodata = false;
     ours.ignores_stars = false;
+    ours.expands_wildcards = true;
     plan.zones = vec![(
         ours,
         CONTENT.iter().map(|line| (*line).to_owned()).collect(),

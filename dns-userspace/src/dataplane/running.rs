@@ -369,14 +369,16 @@ impl Running {
     /// Ends with the daemon: leaves the program to the next one, or takes it away.
     pub(super) fn end(mut self) {
         let answers = self.problem().is_none();
-        if self.life.stays && self.pins.is_ok() && answers {
+        if self.life.stays && self.pins.is_ok() {
             if let Err(error) = self.lease.renew() {
                 warn!(%error, "the lease is not renewed");
             }
-            info!(
-                lease_seconds = self.life.lease_seconds,
-                "XDP stays and answers"
-            );
+            if answers {
+                info!(
+                    lease_seconds = self.life.lease_seconds,
+                    "XDP stays and answers"
+                );
+            }
         } else {
             self.remove();
             if answers {
