@@ -62,7 +62,8 @@ pub mod flags {
     pub const EVERY_SERVICE: u8 = 16;
 }
 
-/// Reads one blob.
+/// Reads one blob. Past its end there is `None` or, in the kernel, whatever else its page has: offsets
+/// come from the blob itself, and no encoder writes one that leads out of it.
 pub trait Blob: Copy {
     /// Eight octets at `at`, little-endian. `None` past the end.
     fn load_u64(&self, at: u32) -> Option<u64>;
