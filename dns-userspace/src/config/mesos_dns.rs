@@ -15,6 +15,7 @@ use super::{
 };
 use crate::forwarder::CacheSettings;
 use crate::records::reverse::Reverse;
+use crate::zones::Name;
 
 /// Every key, spelled as `/v1/config` spells it.
 pub const KEYS: [&str; 45] = [
@@ -83,6 +84,8 @@ pub(super) struct Reading {
     /// Numbers that mesos-dns takes and cannot work with; they come after its own checks.
     pub(super) late: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    /// The keys of TSIG that `transfer` and `secondary` name, with where they do.
+    pub(super) named_keys: BTreeMap<&'static str, Vec<(String, Name)>>,
 }
 
 impl Reading {
@@ -99,7 +102,8 @@ impl Reading {
     }
 
     /// Takes an object, with all that was found on the way.
-    fn take<T>(&mut self, found: transfer::Found<T>) -> T {
+    fn take<T>(&mut self, key: &'static str, found: transfer::Found<T>) -> T {
+        self.named_keys.insert(key, found.named_keys);
         self.note(found.wrong);
         self.warnings.extend(found.warnings);
         found.value
@@ -191,6 +195,7 @@ pub(super) fn read(body: &[u8], path: &Path) -> Reading {
         problems: Vec::new(),
         late: Vec::new(),
         warnings: Vec::new(),
+        named_keys: BTreeMap::new(),
     };
     match serde_json::from_str::<Members>(&String::from_utf8_lossy(body)) {
         Ok(Members(members)) => {
@@ -292,11 +297,11 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         "dcos" => read_dcos(reading, value),
         "transfer" => {
             let found = transfer::read(value);
-            reading.config.transfer = reading.take(found);
+            reading.config.transfer = reading.take("transfer", found);
         }
         "secondary" => {
             let found = transfer::read_secondaries(value);
-            reading.config.secondary = reading.take(found);
+            reading.config.secondary = reading.take("secondary", found);
         }
         _ => {
             let unknown = match *key {

@@ -10,6 +10,7 @@ mod found;
 pub mod host;
 pub(crate) mod members;
 pub mod mesos_dns;
+pub(crate) mod places;
 mod reverse;
 mod secret;
 pub mod server;

@@ -12,6 +12,7 @@ use super::mesos_dns::Reading;
 use super::tls;
 use crate::answers::cookie::{self, Secret};
 use crate::answers::identity::MAX_TEXT_OCTETS;
+use crate::server::certificate::IdentityError;
 use crate::transfer::Prefix;
 
 /// The longest NSID: what fits the smallest response beside anything.
@@ -335,23 +336,18 @@ fn validate_encrypted(reading: &mut Reading, name: &str, encrypted: &Encrypted) 
         if text.is_empty() {
             is_complete = false;
             let key = format!("server.{name}.{key}");
-            reading.problem(
-                &key,
-                text,
-                "is missing beside listeners".to_owned(),
-                accepted,
-            );
+            let message = format!("{key} is missing beside listeners");
+            reading.problem(&key, text, message, accepted);
         }
     }
     let [certificate, key] = &texts;
-    if is_complete && let Err(wrong) = tls::read_identity(certificate, key) {
+    if is_complete && let Err(error) = tls::read_identity(certificate, key) {
+        let (member, file, message) = match error {
+            IdentityError::Certificate(message) => ("certificate", certificate, message),
+            IdentityError::Key(message) => ("key", key, message),
+        };
         let accepted = "a certificate and its key, each a file in PEM";
-        reading.problem(
-            &format!("server.{name}.certificate"),
-            certificate,
-            wrong,
-            accepted,
-        );
+        reading.problem(&format!("server.{name}.{member}"), file, message, accepted);
     }
 }
 

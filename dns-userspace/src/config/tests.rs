@@ -258,6 +258,15 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (r#""Masters":["127.1:5050"]"#, "Masters", "error validating masters: illegal host:port specified: 127.1:5050. Error: \"127.1\" is neither a name nor an IP address"),
     (r#""Masters":["0177.0.0.1:5050"]"#, "Masters", "error validating masters: illegal host:port specified: 0177.0.0.1:5050. Error: \"0177.0.0.1\" is neither a name nor an IP address"),
     (r#""Masters":[":5050"]"#, "Masters", "error validating masters: illegal host:port specified: :5050. Error: \"\" is neither a name nor an IP address"),
+    (r#""Resolvers":["127.0.0.1"]"#, "Resolvers", "upstream 127.0.0.1:53 is this server itself, listening at 127.0.0.1:53"),
+    (r#""Listener":"10.9.9.9","Port":54,"Resolvers":["10.9.9.9","10.9.9.9:54"]"#, "Resolvers", "upstream 10.9.9.9:54 is this server itself, listening at 10.9.9.9:54"),
+    (r#""ZoneResolvers":{"a.b":["10.0.0.1"]}"#, "ZoneResolvers", "upstream 10.0.0.1:53 is this server itself, listening at 10.0.0.1:53"),
+    (r#""Listener":"10.0.0.1","dcos":{"upstreams":["198.51.100.2"]}"#, "dcos.upstreams", "upstream 198.51.100.2:53 is this server itself, listening at 198.51.100.2:53"),
+    (r#""dcos":{"forward_zones":{"a.b":["10.0.0.1"]}}"#, "dcos.forward_zones", "upstream 10.0.0.1:53 is this server itself, listening at 10.0.0.1:53"),
+    (r#""Port":8123"#, "HttpPort", "HttpPort: 0.0.0.0:8123 is taken by Port"),
+    (r#""Listener":"10.0.0.1","Port":8123,"HTTPListener":"""#, "HttpPort", "HttpPort: [::]:8123 is taken by Port"),
+    (r#""HttpPort":62080,"dcos":{}"#, "dcos.rest_listener", "dcos.rest_listener: 127.0.0.1:62080 is taken by HttpPort"),
+    (r#""Listener":"10.0.0.1","dcos":{"listeners":["10.0.0.2","10.0.0.2:53"]}"#, "dcos.listeners", "dcos.listeners: 10.0.0.2:53 is taken by dcos.listeners"),
     (r#""RefreshSeconds":0"#, "RefreshSeconds", "RefreshSeconds is out of range: 0"),
     (r#""RefreshSeconds":-1"#, "RefreshSeconds", "RefreshSeconds is out of range: -1"),
     (r#""Timeout":-1"#, "Timeout", "Timeout is out of range: -1"),
@@ -319,6 +328,24 @@ fn wrong_types_are_refused_in_the_words_of_the_decoder() {
             problems[0].message,
             format!("failed to unmarshal config file \"{PATH}\": json: cannot unmarshal {words}")
         );
+    }
+}
+
+/// What is off, elsewhere, or of another family is not in the way.
+#[test]
+fn addresses_that_can_be_together_are_taken() {
+    for members in [
+        r#""ExternalOn":false,"Resolvers":["127.0.0.1"]"#,
+        r#""Listener":"10.0.0.2","Resolvers":["10.0.0.1"]"#,
+        r#""Listener":"10.0.0.2","Port":8123,"HTTPListener":"10.0.0.1""#,
+        r#""Listener":"::","Port":8123,"HTTPListener":"10.0.0.1""#,
+        r#""HttpOn":false,"Port":8123"#,
+        r#""DnsOn":false,"Port":8123"#,
+        r#""Port":0,"HttpPort":0"#,
+        r#""HttpPort":62080,"dcos":{"enabled":false}"#,
+        r#""dcos":{"listeners":["10.0.0.1","10.0.0.1"]}"#,
+    ] {
+        config(members);
     }
 }
 
@@ -395,10 +422,15 @@ fn certificates_are_read_and_matched() {
     assert!(config.tls.ca.is_some() && config.tls.identity.is_some());
     assert!(!format!("{config:?}").contains("PRIVATE"));
 
-    let problems = with(&members(&certificate, &other)).problems;
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    let problems = with(&members(&key, &certificate)).problems;
-    assert_eq!(problems.len(), 1, "{problems:?}");
+    for (certificate, key, at_fault) in [
+        (&certificate, &other, "KeyFile"),
+        (&certificate, &certificate, "KeyFile"),
+        (&key, &other, "CertFile"),
+    ] {
+        let problems = with(&members(certificate, key)).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key.as_deref(), Some(at_fault));
+    }
     let problems = with(&format!(r#""CACertFile":{key:?}"#)).problems;
     assert_eq!(problems[0].message, "CACertFile parsing failed: <nil>");
 }
@@ -475,6 +507,7 @@ fn what_is_served_over_tls_needs_a_good_certificate() {
         let path = tls_fixture(name);
         format!("{:?}", path.display().to_string())
     });
+    let none = r#""/none.key""#.to_owned();
     let tls = |members: &str| format!(r#""server":{{"tls":{{{members}}}}}"#);
     let listeners = r#""listeners":["0.0.0.0:853","[::]:853"]"#;
     let good = format!(r#"{listeners},"certificate":{certificate},"key":{key}"#);
@@ -486,12 +519,12 @@ fn what_is_served_over_tls_needs_a_good_certificate() {
     for (members, problem) in [
         (
             format!(r#"{listeners},"key":{key}"#),
-            "is missing beside listeners (server.tls.certificate = \"\"; accepted: a file in PEM \
+            "server.tls.certificate is missing beside listeners (server.tls.certificate = \"\"; accepted: a file in PEM \
              with the chain, its own certificate first)",
         ),
         (
             format!(r#"{listeners},"certificate":{certificate}"#),
-            "is missing beside listeners (server.tls.key = \"\"; accepted: a file in PEM with the \
+            "server.tls.key is missing beside listeners (server.tls.key = \"\"; accepted: a file in PEM with the \
              private key of the certificate)",
         ),
         (
@@ -511,12 +544,65 @@ fn what_is_served_over_tls_needs_a_good_certificate() {
         };
         assert_eq!(found.to_string(), format!("{PATH}: {problem}"), "{members}");
     }
-    let mixed = format!(r#"{listeners},"certificate":{certificate},"key":{other}"#);
-    let problems = with(&tls(&mixed)).problems;
-    assert!(
-        problems[0].to_string().contains("other.key: "),
-        "{problems:?}"
-    );
+    // The file that is at fault is the one that is named.
+    for (files, at_fault) in [
+        ((&certificate, &other), ("key", &other)),
+        ((&certificate, &none), ("key", &none)),
+        ((&certificate, &certificate), ("key", &certificate)),
+        ((&key, &other), ("certificate", &key)),
+    ] {
+        let members = format!(r#"{listeners},"certificate":{},"key":{}"#, files.0, files.1);
+        let problems = with(&tls(&members)).problems;
+        let [problem] = &problems[..] else {
+            panic!("{members}: {problems:?}");
+        };
+        let place = format!("server.tls.{}", at_fault.0);
+        assert_eq!(problem.key.as_ref(), Some(&place), "{members}");
+        assert_eq!(problem.value.as_ref(), Some(at_fault.1), "{members}");
+        let path = at_fault.1.trim_matches('"');
+        assert!(problem.message.contains(path), "{problem}");
+    }
     let unknown = with(r#""server":{"https":{"path":"/dns-query"}}"#);
     assert!(format!("{:?}", unknown.warnings).contains("server.https.path"));
+}
+
+#[test]
+fn an_address_is_listened_at_once() {
+    let [certificate, key] = ["client.pem", "client.key"].map(tls_fixture);
+    let of = |name: &str, at: &str| {
+        format!(r#""{name}":{{"listeners":["{at}"],"certificate":{certificate:?},"key":{key:?}}}"#)
+    };
+    let both = |tls: &str, https: &str| {
+        let members = format!(r#""server":{{{},{}}}"#, of("tls", tls), of("https", https));
+        with(&members).problems
+    };
+    assert_eq!(both("10.0.0.1:853", "10.0.0.1:443"), []);
+    assert_eq!(both("0.0.0.0:853", "[::]:853"), []);
+    for (tls, https, key, message) in [
+        (
+            "10.0.0.1:853",
+            "0.0.0.0:853",
+            "server.https.listeners",
+            "server.https.listeners: 0.0.0.0:853 is taken by server.tls.listeners",
+        ),
+        (
+            "10.0.0.1:53",
+            "10.0.0.1:443",
+            "server.tls.listeners",
+            "server.tls.listeners: 10.0.0.1:53 is taken by Port",
+        ),
+        (
+            "10.0.0.1:853",
+            "10.0.0.1:8123",
+            "server.https.listeners",
+            "server.https.listeners: 10.0.0.1:8123 is taken by HttpPort",
+        ),
+    ] {
+        let problems = both(tls, https);
+        let [problem] = &problems[..] else {
+            panic!("{tls} {https}: {problems:?}");
+        };
+        let found = (problem.key.as_deref(), &*problem.message);
+        assert_eq!(found, (Some(key), message));
+    }
 }

@@ -7,7 +7,7 @@ use std::io;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::server::certificate::certified_key;
+use crate::server::certificate::{IdentityError, certified_key};
 
 /// What the certificate files hold, as PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -54,10 +54,10 @@ pub(super) fn read_ca(path: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Reads a certificate and its key, and makes sure that they belong together.
-pub(super) fn read_identity(certificate: &str, key: &str) -> Result<Vec<u8>, String> {
+pub(super) fn read_identity(certificate: &str, key: &str) -> Result<Vec<u8>, IdentityError> {
     let read = |path: &str| fs::read(path).map_err(|error| open_error(path, &error));
-    let mut pem = read(certificate)?;
-    let key_pem = read(key)?;
+    let mut pem = read(certificate).map_err(IdentityError::Certificate)?;
+    let key_pem = read(key).map_err(IdentityError::Key)?;
     certified_key((certificate, &pem), (key, &key_pem))?;
     pem.push(b'\n');
     pem.extend_from_slice(&key_pem);

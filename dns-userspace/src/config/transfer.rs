@@ -109,6 +109,8 @@ pub(super) struct Found<T> {
     pub(super) value: T,
     pub(super) wrong: Vec<Wrong>,
     pub(super) warnings: Vec<String>,
+    /// Keys that are named, with where they are: an entry that is left out moves no other.
+    pub(super) named_keys: Vec<(String, Name)>,
 }
 
 const PREFIX: &str = "an address, or a prefix such as 192.0.2.0/24";
@@ -119,6 +121,7 @@ const OBJECT: &str = "an object";
 struct Reader {
     wrong: Vec<Wrong>,
     warnings: Vec<String>,
+    named_keys: Vec<(String, Name)>,
 }
 
 impl Reader {
@@ -126,6 +129,7 @@ impl Reader {
         Self {
             wrong: Vec::new(),
             warnings: Vec::new(),
+            named_keys: Vec::new(),
         }
     }
 
@@ -190,6 +194,13 @@ impl Reader {
 
     fn name(&mut self, key: &str, value: &Value) -> Option<Name> {
         self.text(key, value, NAME, |text| Name::from_text(text).ok())
+    }
+
+    /// The name of a key of TSIG that must be there.
+    fn named_key(&mut self, key: &str, value: &Value) -> Option<Name> {
+        let name = self.name(key, value)?;
+        self.named_keys.push((key.to_owned(), name.clone()));
+        Some(name)
     }
 
     fn number(
@@ -284,7 +295,7 @@ impl Reader {
             let full = format!("{path}.{key}");
             match key.as_str() {
                 "address" => allowed.prefix = Some(self.text(&full, value, PREFIX, prefix)?),
-                "key" => allowed.key = Some(self.name(&full, value)?),
+                "key" => allowed.key = Some(self.named_key(&full, value)?),
                 _ => self.unknown(path, key),
             }
         }
@@ -307,7 +318,7 @@ impl Reader {
             let full = format!("{path}.{key}");
             match key.as_str() {
                 "address" => address = Some(self.text(&full, value, SOCKET, socket)?),
-                "key" => signed = Some(self.name(&full, value)?),
+                "key" => signed = Some(self.named_key(&full, value)?),
                 _ => self.unknown(path, key),
             }
         }
@@ -341,7 +352,7 @@ impl Reader {
                     }
                 }
                 "key" if value.is_null() => {}
-                "key" => found.key = self.name(&full, value),
+                "key" => found.key = self.named_key(&full, value),
                 "notify_from" => {
                     for (at, one) in self.list(&full, value).iter().enumerate() {
                         let read = |text: &str| text.parse::<Prefix>().ok();
@@ -406,7 +417,15 @@ pub(super) fn read(value: &Value) -> Found<Transfer> {
         match key.as_str() {
             "keys" => {
                 for (at, one) in reader.list(&full, value).iter().enumerate() {
-                    found.keys.extend(reader.key(&path(at), one));
+                    let Some(key) = reader.key(&path(at), one) else {
+                        continue;
+                    };
+                    if found.keys.iter().any(|other| other.name == key.name) {
+                        let name = Value::from(key.name.to_string());
+                        let full = format!("{}.name", path(at));
+                        reader.wrong(&full, &name, "is there twice", "each key once");
+                    }
+                    found.keys.push(key);
                 }
             }
             "allow" => {
@@ -438,18 +457,6 @@ pub(super) fn read(value: &Value) -> Found<Transfer> {
             }
             "state_directory" => {}
             _ => reader.unknown("transfer", key),
-        }
-    }
-    for (at, key) in found.keys.iter().enumerate() {
-        if found
-            .keys
-            .iter()
-            .take(at)
-            .any(|other| other.name == key.name)
-        {
-            let name = Value::from(key.name.to_string());
-            let full = format!("transfer.keys[{at}].name");
-            reader.wrong(&full, &name, "is there twice", "each key once");
         }
     }
     reader.found(found)
@@ -484,25 +491,9 @@ impl Reader {
             value,
             wrong: self.wrong,
             warnings: self.warnings,
+            named_keys: self.named_keys,
         }
     }
-}
-
-/// Keys that are named and not there, with where they are named.
-pub(super) fn missing_keys(transfer: &Transfer, secondaries: &[Secondary]) -> Vec<(String, Name)> {
-    let allow = transfer.allow.iter().enumerate();
-    let allow = allow.map(|(at, one)| (format!("transfer.allow[{at}].key"), one.key.as_ref()));
-    let notify = transfer.notify.iter().enumerate();
-    let notify = notify.map(|(at, one)| (format!("transfer.notify[{at}].key"), one.key.as_ref()));
-    let second = secondaries.iter().enumerate();
-    let second = second.map(|(at, one)| (format!("secondary[{at}].key"), one.key.as_ref()));
-    let named = allow.chain(notify).chain(second);
-    let named = named.filter_map(|(path, key)| Some((path, key?)));
-    let is_missing = |key: &Name| !transfer.keys.iter().any(|one| one.name == *key);
-    named
-        .filter(|(_, key)| is_missing(key))
-        .map(|(path, key)| (path, key.clone()))
-        .collect()
 }
 
 #[cfg(test)]

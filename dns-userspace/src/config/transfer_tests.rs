@@ -132,10 +132,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "transfer.allow[0].address",
     ),
     (r#""transfer": {"notify": ["host"]}"#, "transfer.notify[0]"),
-    (
-        r#""transfer": {"notify": [{"key": "a"}]}"#,
-        "transfer.notify[0]",
-    ),
+    (r#""transfer": {"notify": [{}]}"#, "transfer.notify[0]"),
     (
         r#""transfer": {"notify": ["192.0.2.1:0"]}"#,
         "transfer.notify[0]",
@@ -208,6 +205,32 @@ fn each_mistake_is_one_problem_that_shows_no_secret() {
         );
         assert!(text.contains("accepted: "), "{text}");
     }
+}
+
+#[test]
+fn entries_keep_their_numbers_beside_others_that_cannot_be_used() {
+    let checked = checked(
+        r#""masters": ["10.0.0.1:5050"], "transfer": {
+            "keys": [{"name": "a"}, {"name": "b", "secret": "SECRET"},
+                     {"name": "B", "secret": "SECRET"}],
+            "allow": ["x", {"key": "nobody"}],
+            "notify": ["host", {"address": "192.0.2.1", "key": "nobody"}, {"address": "192.0.2.2", "key": "b"}]},
+           "secondary": [7, {"zone": "z", "primaries": ["192.0.2.1"], "key": "nobody"}]"#,
+    );
+    let problems = checked.problems.iter();
+    let keys: Vec<&str> = problems.filter_map(|one| one.key.as_deref()).collect();
+    let expected = [
+        "transfer.keys[0]",
+        "transfer.keys[2].name",
+        "transfer.allow[0]",
+        "transfer.notify[0]",
+        "secondary[0]",
+        // In the order of the objects' names.
+        "secondary[1].key",
+        "transfer.allow[1].key",
+        "transfer.notify[1].key",
+    ];
+    assert_eq!(keys, expected);
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 
 use super::mesos_dns::Reading;
-use super::{Authentication, Iam, Secondary, Secret, Surroundings, members, server, tls, transfer};
+use super::{Authentication, Iam, Secondary, Secret, Surroundings, members, places, server, tls};
 use crate::mesos::auth;
 use crate::mesos::state::{is_name, parse_ip, split_host_port};
 use crate::mesos::zookeeper::ZooKeeperTarget;
 use crate::records::IpSource;
+use crate::server::certificate::IdentityError;
 use crate::zones::Name;
 
 /// Goes through everything; what is wrong is added to the problems of the reading.
@@ -37,6 +38,7 @@ pub(super) fn validate(reading: &mut Reading, surroundings: &Surroundings) {
     zookeeper(reading);
     transfers(reading);
     server::validate(reading);
+    places::validate(reading, surroundings);
     let late = std::mem::take(&mut reading.late);
     reading.problems.extend(late);
     warnings(reading);
@@ -113,10 +115,16 @@ fn zookeeper(reading: &mut Reading) {
     }
 }
 
+/// Keys that are named and not there, with where they are named.
+fn missing_keys(reading: &Reading) -> Vec<(String, Name)> {
+    let keys = &reading.config.transfer.keys;
+    let named = reading.named_keys.values().flatten();
+    let missing = named.filter(|(_, name)| !keys.iter().any(|one| one.name == *name));
+    missing.cloned().collect()
+}
+
 fn transfers(reading: &mut Reading) {
-    let config = &reading.config;
-    let missing = transfer::missing_keys(&config.transfer, &config.secondary);
-    for (place, name) in missing {
+    for (place, name) in missing_keys(reading) {
         let message = format!("{place}: there is no key {name}");
         let accepted = "the name of one of transfer.keys";
         reading.problem(&place, &name.to_string(), message, accepted);
@@ -306,9 +314,13 @@ fn certificates(reading: &mut Reading) {
         }
         (false, false) => match tls::read_identity(&certificate, &key) {
             Ok(pem) => reading.config.tls.identity = Some(pem),
-            Err(wrong) => {
+            Err(error) => {
                 let accepted = "a certificate and the key that belongs to it, in PEM";
-                reading.problem("CertFile", &certificate, wrong, accepted);
+                let (name, file, message) = match error {
+                    IdentityError::Certificate(message) => ("CertFile", certificate, message),
+                    IdentityError::Key(message) => ("KeyFile", key, message),
+                };
+                reading.problem(name, &file, message, accepted);
             }
         },
     }

@@ -1,7 +1,7 @@
 //! Where the daemon listens and whom it asks, from the texts of the configuration.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::answers::Policy;
 use crate::answers::cookie::{Secret, Secrets};
 use crate::answers::identity::Identity;
-use crate::config::{Config, Dcos};
+use crate::config::{Config, Dcos, places};
 use crate::forwarder;
 use crate::records::dcos::aliases::{Route, route};
 use crate::server::{BindError, Guard, TcpLimits, Terms};
@@ -21,7 +21,6 @@ use super::dcos::Cluster;
 
 /// Queries that may wait for upstreams at one time.
 const MAX_FORWARDS: usize = 4096;
-const DNS_PORT: u16 = 53;
 /// Where mesos-dns answers on the masters of DC/OS.
 const MESOS_DNS_PORT: u16 = 61053;
 
@@ -91,43 +90,6 @@ pub(super) fn udp_workers(config: &Config) -> usize {
     }
 }
 
-/// The sockets of the DNS server. The IPv4 wildcard stands for all addresses of both families.
-pub(super) fn sockets(listener: IpAddr, port: u16) -> Vec<SocketAddr> {
-    let mut sockets = vec![SocketAddr::new(listener, port)];
-    if listener == Ipv4Addr::UNSPECIFIED {
-        sockets.push(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
-    }
-    sockets
-}
-
-/// The addresses that are ours behind `listener`, out of those of all interfaces.
-pub(super) fn own_addresses(listener: IpAddr, interfaces: &[IpAddr]) -> Vec<IpAddr> {
-    if !listener.is_unspecified() {
-        return vec![listener];
-    }
-    let is_v6_only = listener.is_ipv6();
-    interfaces
-        .iter()
-        .copied()
-        .filter(|one| !is_v6_only || one.is_ipv6())
-        .collect()
-}
-
-/// Where a DC/OS node answers besides: its own listeners, unless a socket reaches them already.
-pub(super) fn dcos_sockets(config: &Config, others: &[SocketAddr]) -> Vec<SocketAddr> {
-    let Some(dcos) = config.dcos.as_ref().filter(|dcos| dcos.enabled) else {
-        return Vec::new();
-    };
-    let reached = |one: &SocketAddr| {
-        others.iter().any(|other| {
-            let is_wildcard = other.ip().is_unspecified() && other.is_ipv4() == one.is_ipv4();
-            other.port() == one.port() && (is_wildcard || other.ip() == one.ip())
-        })
-    };
-    let sockets = dcos.listeners.iter().filter(|one| !reached(one));
-    sockets.copied().collect()
-}
-
 /// The addresses and the one port that the kernel answers at: those of the DC/OS listeners if
 /// there are any, else those of `Listener`.
 pub(super) fn kernel_place(
@@ -135,8 +97,9 @@ pub(super) fn kernel_place(
     own: &[IpAddr],
     interfaces: &[IpAddr],
 ) -> (Vec<IpAddr>, u16) {
-    let dcos = config.dcos.as_ref().filter(|dcos| dcos.enabled);
-    let Some((dcos, first)) = dcos.and_then(|dcos| Some((dcos, dcos.listeners.first()?))) else {
+    let Some((dcos, first)) =
+        places::dcos(config).and_then(|dcos| Some((dcos, dcos.listeners.first()?)))
+    else {
         return (own.to_vec(), config.port);
     };
     let port = first.port();
@@ -146,7 +109,7 @@ pub(super) fn kernel_place(
         Vec::new()
     };
     for listener in dcos.listeners.iter().filter(|one| one.port() == port) {
-        let more = own_addresses(listener.ip(), interfaces);
+        let more = places::own_addresses(listener.ip(), interfaces);
         addresses.extend(more.iter().filter(|ip| interfaces.contains(ip)));
     }
     addresses.sort_unstable();
@@ -164,7 +127,8 @@ pub(super) fn is_dispensable(config: &Config, listener: IpAddr, error: &BindErro
         error.cause.raw_os_error(),
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
     );
-    is_absent && dcos_sockets(config, &sockets(listener, config.port)).contains(&error.address)
+    let dns = places::dns_sockets(listener, config.port);
+    is_absent && places::dcos_sockets(config, &dns).contains(&error.address)
 }
 
 /// Where other names are forwarded to; `None` if they are refused.
@@ -265,11 +229,8 @@ fn dcos_forwarder(
 
 fn upstreams(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>> {
     let parse = |text: &String| {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>()
-            .map(|ip| SocketAddr::new(ip, DNS_PORT))
-            .or_else(|_| text.parse())
-            .with_context(|| format!("{key}: {text:?} is no address"))
+        let address = places::upstream(text);
+        address.with_context(|| format!("{key}: {text:?} is no address"))
     };
     texts.iter().map(parse).collect()
 }
@@ -300,13 +261,5 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert!(upstreams("Resolvers", &["dns.google".to_owned()]).is_err());
-    }
-
-    #[test]
-    fn the_wildcard_is_every_address() {
-        let all: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        assert_eq!(own_addresses(Ipv4Addr::UNSPECIFIED.into(), &all), all);
-        assert_eq!(own_addresses(all[0], &all), all[..1]);
-        assert_eq!(own_addresses(Ipv6Addr::UNSPECIFIED.into(), &all), all[1..]);
     }
 }

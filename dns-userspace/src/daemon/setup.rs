@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::listen;
 use crate::config::dcos::MesosSource;
-use crate::config::{Config, Dcos, OnExit, Surroundings, XdpMode};
+use crate::config::{Config, Dcos, OnExit, Surroundings, XdpMode, places};
 use crate::dataplane::{self, Life, Mode};
 use crate::mesos::follow::FollowSettings;
 use crate::records;
@@ -23,33 +23,28 @@ pub struct Setup {
 impl Setup {
     /// The part of a DC/OS node, if this is one.
     pub(super) fn dcos(&self) -> Option<&Dcos> {
-        self.config.dcos.as_ref().filter(|dcos| dcos.enabled)
+        places::dcos(&self.config)
     }
 
     fn own_addresses(&self) -> Result<Vec<IpAddr>> {
         let listener = listen::listener(&self.config)?;
-        Ok(listen::own_addresses(
-            listener,
-            &self.surroundings.addresses,
-        ))
+        let interfaces = &self.surroundings.addresses;
+        Ok(places::own_addresses(listener, interfaces))
     }
 
     /// The DNS sockets to open.
     pub(super) fn sockets(&self) -> Result<Vec<SocketAddr>> {
-        let mut sockets = listen::sockets(listen::listener(&self.config)?, self.config.port);
-        let of_dcos = listen::dcos_sockets(&self.config, &sockets);
+        let mut sockets = places::dns_sockets(listen::listener(&self.config)?, self.config.port);
+        let of_dcos = places::dcos_sockets(&self.config, &sockets);
         sockets.extend(of_dcos);
         Ok(sockets)
     }
 
     /// Where we answer, which is where nothing must be forwarded to.
     pub(super) fn own_sockets(&self) -> Result<Vec<SocketAddr>> {
-        let port = self.config.port;
-        let own = self.own_addresses()?.into_iter();
-        let mut own: Vec<SocketAddr> = own.map(|ip| SocketAddr::new(ip, port)).collect();
-        let sockets = listen::sockets(listen::listener(&self.config)?, port);
-        own.extend(listen::dcos_sockets(&self.config, &sockets));
-        Ok(own)
+        let listener = listen::listener(&self.config)?;
+        let interfaces = &self.surroundings.addresses;
+        Ok(places::own_sockets(&self.config, listener, interfaces))
     }
 
     pub(super) fn record_settings(&self) -> records::Settings {

@@ -44,8 +44,7 @@ impl Routes {
         zones.sort_by_key(|(zone, _)| std::cmp::Reverse(zone.wire().len()));
         let routes = Self { resolvers, zones };
         for upstream in routes.all() {
-            let reached = listening.iter().find(|own| reaches(upstream, **own));
-            if let Some(&listening) = reached {
+            if let Some(listening) = own_address(upstream, listening) {
                 return Err(RouteError::OwnAddress {
                     upstream,
                     listening,
@@ -77,6 +76,12 @@ impl Routes {
         let of_zones = self.zones.iter().flat_map(|(_, upstreams)| upstreams);
         self.resolvers.iter().chain(of_zones).copied()
     }
+}
+
+/// Which of our addresses what is sent to `upstream` arrives at.
+pub(crate) fn own_address(upstream: SocketAddr, listening: &[SocketAddr]) -> Option<SocketAddr> {
+    let reached = listening.iter().find(|own| reaches(upstream, **own));
+    reached.copied()
 }
 
 /// Whether what is sent to `upstream` arrives at our socket bound to `own`.

@@ -38,6 +38,23 @@ struct Files {
 /// What changes when a file is written or replaced: device, inode, size and time.
 type Stamp = [Option<(u64, u64, u64, i64, i64)>; 2];
 
+/// What is wrong with a certificate or its key, the file named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityError {
+    /// With the certificate.
+    Certificate(String),
+    /// With the key, or with the two together.
+    Key(String),
+}
+
+impl From<IdentityError> for String {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Certificate(text) | IdentityError::Key(text) => text,
+        }
+    }
+}
+
 /// A certificate chain in PEM and its private key, checked to belong together; each with the name
 /// of its file.
 ///
@@ -46,18 +63,26 @@ type Stamp = [Option<(u64, u64, u64, i64, i64)>; 2];
 pub fn certified_key(
     (certificate, pem): (&str, &[u8]),
     (key, key_pem): (&str, &[u8]),
-) -> Result<CertifiedKey, String> {
+) -> Result<CertifiedKey, IdentityError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("{certificate}: {error}"))?;
+        .map_err(|error| IdentityError::Certificate(format!("{certificate}: {error}")))?;
     if chain.is_empty() {
-        return Err(format!("{certificate}: no certificate in PEM"));
+        let message = format!("{certificate}: no certificate in PEM");
+        return Err(IdentityError::Certificate(message));
     }
-    let private =
-        PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| format!("{key}: {error}"))?;
+    let private = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|error| IdentityError::Key(format!("{key}: {error}")))?;
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider)
-        .map_err(|error| format!("{certificate}, {key}: {error}"))
+    CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
+        rustls::Error::InvalidCertificate(_) => {
+            IdentityError::Certificate(format!("{certificate}: {error}"))
+        }
+        rustls::Error::InconsistentKeys(_) => {
+            IdentityError::Key(format!("{certificate}, {key}: {error}"))
+        }
+        _ => IdentityError::Key(format!("{key}: {error}")),
+    })
 }
 
 impl Files {
@@ -87,7 +112,7 @@ impl Files {
         let (pem, key_pem) = (octets(&self.certificate)?, octets(&self.key)?);
         let [certificate, key] =
             [&self.certificate, &self.key].map(|one| one.display().to_string());
-        certified_key((&certificate, &pem), (&key, &key_pem))
+        Ok(certified_key((&certificate, &pem), (&key, &key_pem))?)
     }
 }
 

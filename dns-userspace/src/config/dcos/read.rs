@@ -1,7 +1,7 @@
 //! Reading the object.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -149,17 +149,27 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn wrong(
+    fn wrong(&mut self, key: &str, value: &Value, message: &str, accepted: &'static str) {
+        self.wrong.push(Wrong {
+            key: key.to_owned(),
+            value: value.to_string(),
+            message: format!("{key} {message}"),
+            accepted,
+        });
+    }
+
+    /// As [`Self::wrong`], for what is said of something within the value.
+    fn wrong_within(
         &mut self,
         key: &str,
         value: &Value,
-        message: impl Into<String>,
+        error: impl Display,
         accepted: &'static str,
     ) {
         self.wrong.push(Wrong {
             key: key.to_owned(),
             value: value.to_string(),
-            message: message.into(),
+            message: format!("{key}: {error}"),
             accepted,
         });
     }
@@ -233,7 +243,7 @@ fn cluster_id(reader: &mut Reader<'_>, dcos: &mut Dcos, members: &Map<String, Va
         Ok(id) => dcos.cluster_id = ClusterIdSource::Given(id),
         Err(message) => {
             let accepted = "a public key of 32 octets, or its 52 characters of z-base-32";
-            reader.wrong(&full, value, message, accepted);
+            reader.wrong_within(&full, value, message, accepted);
         }
     }
 }
@@ -257,18 +267,13 @@ fn static_zones(
         for record in records {
             match static_record(record) {
                 Ok(record) => read.push(record),
-                Err(message) => reader.wrong(&full, record, message, RECORDS),
+                Err(message) => reader.wrong_within(&full, record, message, RECORDS),
             }
         }
         if let Err(error) = static_zone(apex, &read) {
             let accepted =
                 "a zone below thisdcos.directory or outside it, owners each once beside a CNAME";
-            reader.wrong(
-                &full,
-                value.get(apex).unwrap_or(value),
-                error.to_string(),
-                accepted,
-            );
+            reader.wrong_within(&full, value.get(apex).unwrap_or(value), error, accepted);
             continue;
         }
         zones.insert(apex.clone(), read);
@@ -331,7 +336,7 @@ fn forward_zones(
                     reader.wrong(&full, value, "is there twice", accepted);
                 }
             }
-            (Err(error), _) => reader.wrong(&full, value, error.to_string(), "a domain name"),
+            (Err(error), _) => reader.wrong_within(&full, value, error, "a domain name"),
             (_, None) => reader.wrong(&full, upstreams, "cannot be used", SOCKETS),
         }
     }
