@@ -210,7 +210,7 @@ struct Script {
     state: Bytes,
     behaviour: Behaviour,
     elsewhere: HashMap<String, Behaviour>,
-    gzip: bool,
+    gzip: Option<Gzip>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -337,7 +337,15 @@ impl FakeMaster {
 
     /// Compresses states for clients that accept gzip.
     pub fn compress(&self, on: bool) {
-        lock(&self.shared.script).gzip = on;
+        lock(&self.shared.script).gzip = on.then_some(Gzip {
+            coding: "gzip",
+            members: 1,
+        });
+    }
+
+    /// As [`Self::compress`], with the coding's name written so, and in so many members.
+    pub fn compress_as(&self, coding: &'static str, members: usize) {
+        lock(&self.shared.script).gzip = Some(Gzip { coding, members });
     }
 
     /// All requests so far.
@@ -402,7 +410,11 @@ async fn answer(
             Some(Behaviour::InTurn(turns)) => turns.take(),
             one => one,
         };
-        (behaviour, script.state.clone(), script.gzip && accepts_gzip)
+        (
+            behaviour,
+            script.state.clone(),
+            script.gzip.filter(|_| accepts_gzip),
+        )
     };
     lock(&shared.requests).push(Request {
         method,
@@ -417,7 +429,7 @@ async fn answer(
         None => StatusCode::NOT_FOUND.into_response(),
         Some(Behaviour::State) => serve(200, state, gzip),
         Some(Behaviour::StateWithStatus(code)) => serve(code, state, gzip),
-        Some(Behaviour::Body(code, body)) => serve(code, body, false),
+        Some(Behaviour::Body(code, body)) => serve(code, body, None),
         Some(Behaviour::Hang) => std::future::pending().await,
         Some(Behaviour::Stall) => then(half, true).into_response(),
         Some(Behaviour::Cut) => {
@@ -479,14 +491,31 @@ fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn serve(code: u16, body: Bytes, gzip: bool) -> Response {
+/// How states are compressed.
+#[derive(Clone, Copy)]
+struct Gzip {
+    /// The value of `Content-Encoding`.
+    coding: &'static str,
+    /// Members the body is made of (RFC 1952, section 2.2).
+    members: usize,
+}
+
+fn serve(code: u16, body: Bytes, gzip: Option<Gzip>) -> Response {
     let head = [("content-type", "application/json")];
-    if !gzip {
+    let Some(gzip) = gzip else {
         return (status(code), head, body).into_response();
-    }
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
-        Ok(packed) => (status(code), head, [("content-encoding", "gzip")], packed).into_response(),
+    };
+    let pack = |part: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(part).and_then(|()| encoder.finish())
+    };
+    let octets = body.len().div_ceil(gzip.members).max(1);
+    let packed: std::io::Result<Vec<_>> = body.chunks(octets).map(pack).collect();
+    match packed {
+        Ok(packed) => {
+            let coding = [("content-encoding", gzip.coding)];
+            (status(code), head, coding, packed.concat()).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

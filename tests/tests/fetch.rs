@@ -118,6 +118,27 @@ async fn captured_state_arrives_unchanged_plain_and_compressed() {
     }
 }
 
+/// RFC 9110, section 8.4.1: a coding is named in any case. RFC 1952, section 2.2: a body may be of
+/// several members.
+#[tokio::test]
+async fn gzip_is_read_however_it_is_named_and_cut() {
+    let master = FakeMaster::start().unwrap();
+    let state = json!({ "leader": leader_text(&master), "padding": "x".repeat(100_000) });
+    master.serve_state(&state);
+    for (coding, members) in [("GZIP", 1), ("Gzip", 2), ("gzip", 7)] {
+        master.compress_as(coding, members);
+        let fetched = refresh(settings(), &[&master]).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap();
+        assert_eq!(body, state, "{coding} {members}");
+        let small = FetchSettings {
+            max_body_octets: 99_000,
+            ..settings()
+        };
+        let result = refresh(small, &[&master]).await;
+        assert_eq!(cause(result), Cause::TooLarge(99_000));
+    }
+}
+
 #[tokio::test]
 async fn status_does_not_matter_when_the_body_is_a_state() {
     let master = FakeMaster::start().unwrap();

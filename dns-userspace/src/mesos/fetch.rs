@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
-use reqwest::header::{CONNECTION, CONTENT_TYPE, USER_AGENT};
+use flate2::write::MultiGzDecoder;
+use reqwest::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use reqwest::{Client, StatusCode};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -23,6 +25,9 @@ const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The buffer for a body is reserved up to this size; beyond, it grows with what arrives.
 const MAX_RESERVED_OCTETS: u64 = 64 << 20;
+/// Taken in at one time: what it may grow to by decompression, a thousandfold, passes the bound of a
+/// body by no more.
+const PART_OCTETS: usize = 4096;
 
 /// How masters are asked.
 #[derive(Clone, Debug)]
@@ -272,6 +277,7 @@ impl Fetcher {
             .get(format!("{}://{master}/master/state", self.scheme))
             .header(USER_AGENT, "Mesos-DNS")
             .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT_ENCODING, "gzip")
             .header(CONNECTION, "close");
         let (request, reused) = self
             .authenticator
@@ -291,17 +297,25 @@ impl Fetcher {
         if announced > self.max_body_octets {
             return Err(too_large);
         }
-        let mut body =
-            Vec::with_capacity(usize::try_from(announced.min(MAX_RESERVED_OCTETS)).unwrap_or(0));
+        let reserved = usize::try_from(announced.min(MAX_RESERVED_OCTETS)).unwrap_or(0);
+        let mut content = Content::new(&response, reserved);
+        let malformed =
+            |error: io::Error| Cause::Transport(format!("malformed gzip in the body: {error}"));
         while let Some(chunk) = response
             .chunk()
             .await
             .map_err(|error| self.transport(error))?
         {
-            if (body.len() + chunk.len()) as u64 > self.max_body_octets {
-                return Err(too_large);
+            for part in chunk.chunks(PART_OCTETS) {
+                content.take(part).map_err(malformed)?;
+                if content.octets() as u64 > self.max_body_octets {
+                    return Err(too_large);
+                }
             }
-            body.extend_from_slice(&chunk);
+        }
+        let body = content.finish().map_err(malformed)?;
+        if body.len() as u64 > self.max_body_octets {
+            return Err(too_large);
         }
         let status = response.status();
         let leader = leader_of(&body).map_err(|error| Cause::NotAState {
@@ -334,6 +348,46 @@ impl Fetcher {
         } else {
             causes(error)
         })
+    }
+}
+
+/// What has come of a body, decompressed.
+enum Content {
+    Plain(Vec<u8>),
+    Gzip(MultiGzDecoder<Vec<u8>>),
+}
+
+impl Content {
+    /// The name of a coding is the same in any case (RFC 9110, section 8.4.1), and gzip is one or
+    /// several members (RFC 1952, section 2.2).
+    fn new(response: &reqwest::Response, reserved_octets: usize) -> Self {
+        let body = Vec::with_capacity(reserved_octets);
+        let coding = response.headers().get(CONTENT_ENCODING);
+        match coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+            true => Self::Gzip(MultiGzDecoder::new(body)),
+            false => Self::Plain(body),
+        }
+    }
+
+    fn take(&mut self, part: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(body) => body.write_all(part),
+            Self::Gzip(decoder) => decoder.write_all(part),
+        }
+    }
+
+    fn octets(&self) -> usize {
+        match self {
+            Self::Plain(body) => body.len(),
+            Self::Gzip(decoder) => decoder.get_ref().len(),
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain(body) => Ok(body),
+            Self::Gzip(decoder) => decoder.finish(),
+        }
     }
 }
 

@@ -105,7 +105,6 @@ pub fn http_client(
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .no_gzip()
         .pool_max_idle_per_host(0)
         .tcp_nodelay(true)
         .connect_timeout(connect_timeout);
