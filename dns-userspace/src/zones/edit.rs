@@ -111,14 +111,11 @@ impl Editor {
             numbered: ZoneSet::default(),
             snapshot: Arc::new(Snapshot::empty(seed)),
         };
-        for mut zone in zones {
+        for zone in zones {
             if !apexes.insert(zone.apex.clone()) {
                 return Err(EditError::DuplicateZone(zone.apex));
             }
-            if zone.soa.serial == 0 {
-                zone.soa.serial = now;
-            }
-            editor.zones.push(Arc::new(zone));
+            editor.zones.push(Arc::new(emptied(zone, now)));
         }
         for index in editor.indices() {
             editor.write_apex(index, Vec::new());
@@ -142,7 +139,7 @@ impl Editor {
     ///
     /// # Errors
     /// Too many zones, one with the same apex, or names at or below the apex that are in another.
-    pub fn add(&mut self, mut zone: Zone, now: u32) -> Result<(), EditError> {
+    pub fn add(&mut self, zone: Zone, now: u32) -> Result<(), EditError> {
         let count = self.zones.len() + 1;
         let index = u8::try_from(self.zones.len())
             .ok()
@@ -159,10 +156,7 @@ impl Editor {
         if is_inhabited {
             return Err(EditError::Inhabited(apex));
         }
-        if zone.soa.serial == 0 {
-            zone.soa.serial = now;
-        }
-        self.zones.push(Arc::new(zone));
+        self.zones.push(Arc::new(emptied(zone, now)));
         self.zones_touched = true;
         self.write_apex(ZoneIndex(index), Vec::new());
         let above = apex.parent().and_then(|parent| self.zone_of(&parent));
@@ -500,6 +494,15 @@ impl Editor {
             after,
         })
     }
+}
+
+/// A zone before its content: with a serial, and without what another editor counted of it.
+const fn emptied(mut zone: Zone, now: u32) -> Zone {
+    if zone.soa.serial == 0 {
+        zone.soa.serial = now;
+    }
+    zone.wildcards = 0;
+    zone
 }
 
 #[cfg(test)]

@@ -47,6 +47,29 @@ fn owners(nodes: &[Arc<Node>]) -> BTreeSet<String> {
 }
 
 #[test]
+fn wildcards_are_counted_anew_by_another_editor() {
+    let mut older = editor(&["mesos"]);
+    let content = || vec![(name("*.mesos"), a(1))];
+    older.replace(&name("mesos"), content()).unwrap();
+    older.commit(NOW + 5);
+    let served = Zone::clone(&older.snapshot().zones()[0]);
+    let mut later = Zone::clone(&served);
+    later.apex = name("later");
+    let mut next = Editor::new(42, vec![served], Arc::new(NoEncoder), NOW).unwrap();
+    next.add(later, NOW).unwrap();
+    next.replace(&name("mesos"), content()).unwrap();
+    next.commit(NOW + 10);
+    let counts = |editor: &Editor| -> Vec<u32> {
+        let zones = editor.snapshot().zones().iter();
+        zones.map(|zone| zone.wildcards).collect()
+    };
+    assert_eq!(counts(&next), [1, 0]);
+    next.replace(&name("mesos"), Vec::new()).unwrap();
+    next.commit(NOW + 15);
+    assert_eq!(counts(&next), [0, 0]);
+}
+
+#[test]
 fn rfc8020_ancestors_exist_as_long_as_a_name_below_does() {
     let mut editor = editor(&["mesos"]);
     editor
