@@ -2,8 +2,8 @@
 //!
 //! It follows dcos-net in every rule that can be seen from outside: each field is computed on its
 //! own, a field without a value keeps the one it had, and a task that names an agent or a
-//! framework not known yet waits out of sight; those that leave take nothing with them. Unlike there, a running task follows its agent's
-//! and framework's changes.
+//! framework not known yet waits out of sight; those that leave take nothing with them. Unlike
+//! there, a running task follows its agent's and framework's changes.
 //!
 //! Pure: host names of agents are resolved by the caller.
 
@@ -375,7 +375,11 @@ impl TaskModel {
                     task.agent_id = Some(Arc::clone(id));
                     task.agent_ip = Some(ip);
                 }
-                None => task.agent_id = Some(id.into()),
+                None if task.agent_id.as_deref() == Some(id) => {}
+                None => {
+                    task.agent_id = Some(id.into());
+                    task.agent_ip = None;
+                }
             }
         }
         if let Some(name) = self.frameworks.get(framework_id) {
@@ -392,11 +396,12 @@ impl TaskModel {
             out.push((key, None));
             return;
         }
-        let waiting = task.is_waiting();
+        let was_visible = before.is_some_and(|before| !before.is_waiting());
+        let is_visible = !task.is_waiting();
         let task = Arc::new(task);
         self.tasks.insert(key.clone(), Arc::clone(&task));
-        if !waiting {
-            out.push((key, Some(task)));
+        if is_visible || was_visible {
+            out.push((key, Some(task).filter(|_| is_visible)));
         }
     }
 

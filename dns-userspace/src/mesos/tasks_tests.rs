@@ -266,6 +266,30 @@ fn a_task_whose_agent_and_framework_left_follows_its_own_events() {
 }
 
 #[test]
+fn a_task_at_another_agent_has_nothing_of_the_one_before() {
+    let mut model = running();
+    let moved = |ip: &str| {
+        let mut event = status("TASK_RUNNING", ip);
+        event["task_updated"]["status"]["agent_id"]["value"] = "S9".into();
+        event
+    };
+    let changes = apply(&mut model, &moved("9.0.0.5"));
+    assert_eq!(changes.tasks.len(), 1);
+    assert_eq!(
+        changes.tasks[0].1, None,
+        "out of sight, like one that is new"
+    );
+    assert_eq!((model.waiting(), model.visible().count()), (1, 0));
+    assert!(apply(&mut model, &moved("9.0.0.6")).tasks.is_empty());
+    let agent = json!({"type": "AGENT_ADDED", "agent_added": {"agent": {"agent_info":
+        {"id": {"value": "S9"}, "hostname": "10.0.0.9"}}}});
+    let changes = apply(&mut model, &agent);
+    let task = only(&changes);
+    assert_eq!(task.agent_ip, Some("10.0.0.9".parse().unwrap()));
+    assert_eq!(task.task_ips, ["9.0.0.6".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
 fn host_names_of_agents_are_resolved_by_the_caller() {
     let mut model = TaskModel::default();
     model.apply(&event(&agent("node.example")), &|_| None);
