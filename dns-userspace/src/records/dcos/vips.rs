@@ -255,18 +255,26 @@ impl Vips {
 
     /// Gives and takes back addresses: first everything that is free, so that the order of a
     /// batch is that of the names alone. What has come free goes to VIPs that wait, too.
-    fn settle(&mut self, mut touched: BTreeSet<VipName>, changed: &mut BTreeSet<Name>) {
+    fn settle(&mut self, touched: BTreeSet<VipName>, changed: &mut BTreeSet<Name>) {
+        let with_families = |vip: VipName| {
+            let families = self.families(&vip);
+            (vip, families)
+        };
+        let mut vips: BTreeMap<VipName, [bool; 2]> =
+            touched.into_iter().map(with_families).collect();
         let mut freed = false;
-        for vip in &touched {
-            let [ipv4, ipv6] = self.families(vip);
+        for (vip, [ipv4, ipv6]) in &vips {
             freed |= !ipv4 && self.allocator.release_ipv4(vip);
             freed |= !ipv6 && self.allocator.release_ipv6(vip);
         }
         if freed {
-            touched.extend(self.without_address.iter().cloned());
+            for vip in &self.without_address {
+                if !vips.contains_key(vip) {
+                    vips.insert(vip.clone(), self.families(vip));
+                }
+            }
         }
-        for vip in touched {
-            let [ipv4, ipv6] = self.families(&vip);
+        for (vip, [ipv4, ipv6]) in vips {
             let misses_ipv4 = ipv4 && self.allocator.ipv4(&vip).is_none();
             let misses_ipv6 = ipv6 && self.allocator.ipv6(&vip).is_none();
             let records = vip_records(&vip, self.allocator.addresses(&vip));
