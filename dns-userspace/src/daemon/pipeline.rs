@@ -335,16 +335,8 @@ impl Pipeline {
         };
         let mut is_edited = !changes.is_empty();
         if is_known(&self.zone.apex) {
-            let recursion_available = self.zone.recursion_available;
-            let zones = self
-                .settings
-                .reverse
-                .zones(&self.settings, recursion_available)?;
-            let unknown: Vec<Name> = zones
-                .into_iter()
-                .map(|one| one.apex)
-                .filter(|apex| !is_known(apex))
-                .collect();
+            let mut unknown = self.settings.reverse.apexes()?;
+            unknown.retain(|apex| !is_known(apex));
             is_edited |= !unknown.is_empty();
             for apex in unknown {
                 self.editor.mark_complete(&apex, true)?;

@@ -4,7 +4,7 @@
 //! It is made of the Mesos domain as it is published, change by change: what the forward zone does
 //! not say, no pointer says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -84,7 +84,19 @@ impl Network {
 }
 
 impl Reverse {
-    /// The zones of all networks, each once, with the authority records and the RA bit of the Mesos
+    /// The apexes of all networks, each once.
+    ///
+    /// # Errors
+    /// A name breaks a limit of DNS.
+    pub fn apexes(&self) -> Result<BTreeSet<Name>, NameError> {
+        let mut apexes = BTreeSet::new();
+        for network in &self.networks {
+            apexes.extend(network.apexes()?);
+        }
+        Ok(apexes)
+    }
+
+    /// Their zones, with the authority records and the RA bit of the Mesos
     /// domain. Without pointers they are complete, and empty.
     ///
     /// # Errors
@@ -94,16 +106,13 @@ impl Reverse {
         settings: &Settings,
         recursion_available: bool,
     ) -> Result<Vec<Zone>, NameError> {
-        let mut zones = BTreeMap::new();
-        for network in &self.networks {
-            for apex in network.apexes()? {
-                let mut zone = bare_zone(apex.clone(), settings)?;
-                zone.recursion_available = recursion_available;
-                zone.complete = !self.pointers;
-                zones.insert(apex, zone);
-            }
-        }
-        Ok(zones.into_values().collect())
+        let zone = |apex| {
+            let mut zone = bare_zone(apex, settings)?;
+            zone.recursion_available = recursion_available;
+            zone.complete = !self.pointers;
+            Ok(zone)
+        };
+        self.apexes()?.into_iter().map(zone).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use super::prepared::Built;
 use super::{Pipeline, lock, now, zone};
 use crate::records;
 use crate::records::reverse::Pointers;
-use crate::zones::{Editor, Name, Zone, serial};
+use crate::zones::{Editor, Zone, serial};
 
 impl Pipeline {
     /// A pipeline by other settings that has the same readers; they see nothing of it before
@@ -26,7 +26,7 @@ impl Pipeline {
             return Ok(None);
         }
         let older = self.editor.snapshot();
-        let was_reverse = self.reverse_apexes()?;
+        let was_reverse = self.settings.reverse.apexes()?;
         let kept = older.zones().iter();
         let kept = kept
             .filter(|one| !was_reverse.contains(&one.apex))
@@ -61,15 +61,6 @@ impl Pipeline {
         }))
     }
 
-    pub(super) fn reverse_apexes(&self) -> anyhow::Result<Vec<Name>> {
-        let recursion_available = self.zone.recursion_available;
-        let zones = self
-            .settings
-            .reverse
-            .zones(&self.settings, recursion_available)?;
-        Ok(zones.into_iter().map(|zone| zone.apex).collect())
-    }
-
     /// Puts the content of zones into another editor: all but what is made of the state of Mesos.
     fn carry_over(&self, editor: &mut Editor) -> anyhow::Result<()> {
         let older = self.editor.snapshot();
@@ -77,7 +68,7 @@ impl Pipeline {
         if let Some(cluster) = &self.cluster {
             made_anew.extend(cluster.zones().mirror_apexes()?);
         }
-        made_anew.extend(self.reverse_apexes()?);
+        made_anew.extend(self.settings.reverse.apexes()?);
         let mut contents = vec![Vec::new(); older.zones().len()];
         for node in older.nodes() {
             if let Some(content) = contents.get_mut(usize::from(node.zone().0)) {
