@@ -257,10 +257,12 @@ impl<'s> Resolver<'s> {
             if let Some(dname) = node.rrset(Rtype::DNAME) {
                 return self.substitute(node, dname, name);
             }
+            if zone.wildcards == 0 {
+                return Step::NxDomain;
+            }
             // `node` is the closest encloser (RFC 4592, section 3.3.1).
             let wildcard = [b"\x01*".as_slice(), suffix].concat();
-            let wildcard = self.snapshot.lookup(&wildcard);
-            return match wildcard.filter(|_| zone.expands_wildcards) {
+            return match self.snapshot.lookup(&wildcard) {
                 Some(wildcard) => self.data(wildcard, name),
                 None => Step::NxDomain,
             };
