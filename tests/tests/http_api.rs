@@ -352,6 +352,11 @@ fn metrics_are_a_page_of_text_in_the_format_that_is_asked_for() {
             TEXT,
         ),
         ("Accept: application/openmetrics-text;q=0\r\n", TEXT),
+        ("Accept: application/openmetrics-text;q=0.5, */*\r\n", TEXT),
+        (
+            "Accept: application/openmetrics-text;q=0.5, text/*;q=0.4, */*\r\n",
+            OPENMETRICS,
+        ),
     ] {
         let answer = api.ask_as("GET", "/metrics", "localhost", accept);
         assert_eq!(answer.status, 200);

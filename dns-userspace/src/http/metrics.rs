@@ -1,6 +1,6 @@
-//! `/metrics`: the daemon's counts in the text format of OpenMetrics or of Prometheus, with names that are those of
-//! CoreDNS but for the prefix. Every set of labels is bounded by this program; names and addresses
-//! of clients are never labels. `docs/metrics.md` lists them all.
+//! `/metrics`: the daemon's counts in the text format of OpenMetrics or of Prometheus, with names
+//! that are those of CoreDNS but for the prefix. Every set of labels is bounded by this program;
+//! names and addresses of clients are never labels. `docs/metrics.md` lists them all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,10 +42,12 @@ pub(super) fn wants_openmetrics(headers: &HeaderMap) -> bool {
             let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
             is_kind.then_some(weight.unwrap_or(1.0))
         });
-        weights.fold(0.0, f32::max)
+        weights.reduce(f32::max)
     };
-    let openmetrics = weight("application/openmetrics-text");
-    openmetrics > 0.0 && openmetrics >= weight("text/plain")
+    // The most specific range counts (RFC 9110, section 12.5.1); one for everything asks for nothing.
+    let openmetrics = weight("application/openmetrics-text").unwrap_or(0.0);
+    let text = ["text/plain", "text/*", "*/*"].into_iter().find_map(weight);
+    openmetrics > 0.0 && openmetrics >= text.unwrap_or(0.0)
 }
 
 pub(super) fn openmetrics_page(measures: Measures) -> Response {
