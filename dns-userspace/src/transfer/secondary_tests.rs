@@ -20,8 +20,8 @@ fn apex() -> Name {
 }
 
 /// The response to a query: the SOA with this serial, and once more if a whole zone is asked for.
-/// Refresh and retry are a second, expiry is two.
-fn response(query: &[u8], serial: u32) -> Vec<u8> {
+/// Refresh and retry are a second.
+fn response(query: &[u8], serial: u32, expire: u32) -> Vec<u8> {
     let message = Message::read(query).unwrap();
     let (_, rtype, _) = message.question.unwrap();
     let count = if rtype == Rtype::SOA { 1 } else { 2 };
@@ -34,7 +34,7 @@ fn response(query: &[u8], serial: u32) -> Vec<u8> {
     for _ in 0..count {
         // The SOA: owner, type, class, TTL, length; both names are the root.
         out.extend_from_slice(b"\xc0\x0c\0\x06\0\x01\0\0\0\x3c\0\x16\0\0");
-        for number in [serial, 1, 1, 2, 60] {
+        for number in [serial, 1, 1, expire, 60] {
             out.extend_from_slice(&number.to_be_bytes());
         }
     }
@@ -49,7 +49,7 @@ struct Primary {
 }
 
 impl Primary {
-    async fn start() -> Self {
+    async fn start(expire: u32) -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let udp = UdpSocket::bind(address).await.unwrap();
@@ -59,7 +59,7 @@ impl Primary {
             let mut buffer = [0; 512];
             loop {
                 let (len, from) = udp.recv_from(&mut buffer).await.unwrap();
-                let response = response(&buffer[..len], now.load(Ordering::Relaxed));
+                let response = response(&buffer[..len], now.load(Ordering::Relaxed), expire);
                 udp.send_to(&response, from).await.unwrap();
             }
         };
@@ -70,7 +70,7 @@ impl Primary {
                 let len = stream.read_u16().await.unwrap();
                 let mut query = vec![0; len.into()];
                 stream.read_exact(&mut query).await.unwrap();
-                let response = response(&query, now.load(Ordering::Relaxed));
+                let response = response(&query, now.load(Ordering::Relaxed), expire);
                 stream.write_u16(response.len() as u16).await.unwrap();
                 stream.write_all(&response).await.unwrap();
             }
@@ -180,7 +180,7 @@ async fn rfc1982_a_serial_that_goes_back_is_told_once_and_not_taken() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone());
     let _guard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
-    let primary = Primary::start().await;
+    let primary = Primary::start(3600).await;
     let scene = Scene::start(&primary);
     wait_until(|| scene.serial() == Some(5)).await;
     for (serial, told) in [(3, 1), (2, 2)] {
@@ -203,7 +203,7 @@ async fn rfc1982_a_serial_that_goes_back_is_told_once_and_not_taken() {
 
 #[tokio::test]
 async fn rfc1034_4_3_5_a_zone_without_primary_expires() {
-    let primary = Primary::start().await;
+    let primary = Primary::start(2).await;
     let scene = Scene::start(&primary);
     wait_until(|| scene.serial() == Some(5)).await;
     assert!(!scene.is_expired());
