@@ -5,16 +5,18 @@
 //! writer. Losing the stream is no news: what is published stays.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -50,6 +52,8 @@ const KEY_PERIOD: Duration = Duration::from_secs(5);
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time a program that prints addresses may take.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// What it may print.
+const MAX_PROGRAM_OCTETS: u64 = 64 << 10;
 
 /// Someone who waits for something to be taken in; is told so by being dropped.
 type Asker = oneshot::Sender<()>;
@@ -461,8 +465,9 @@ async fn watch_public_ips(
 }
 
 async fn public_ips(program: &Path) -> Result<Vec<IpAddr>> {
-    let program = program.to_owned();
-    let text = tokio::task::spawn_blocking(move || run_program(&program)).await??;
+    let text = timeout(PROGRAM_TIMEOUT, run_program(program))
+        .await
+        .with_context(|| format!("it does not end within {PROGRAM_TIMEOUT:?}"))??;
     let mut ips = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let ip = line.parse();
@@ -471,30 +476,24 @@ async fn public_ips(program: &Path) -> Result<Vec<IpAddr>> {
     Ok(ips)
 }
 
-/// What the program prints; it is ended if it takes too long.
-fn run_program(program: &Path) -> Result<String> {
+/// What the program prints; it is ended if this is, or if it prints too much.
+async fn run_program(program: &Path) -> Result<String> {
     let mut child = Command::new(program)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()?;
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > PROGRAM_TIMEOUT {
-            child.kill()?;
-            child.wait()?;
-            bail!("it does not end within {PROGRAM_TIMEOUT:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let mut text = String::new();
+    if let Some(output) = child.stdout.take() {
+        let mut output = output.take(MAX_PROGRAM_OCTETS);
+        output.read_to_string(&mut text).await?;
+    }
+    if text.len() as u64 == MAX_PROGRAM_OCTETS {
+        bail!("it prints {MAX_PROGRAM_OCTETS} octets or more");
+    }
+    let status = child.wait().await?;
     if !status.success() {
         bail!("{status}");
-    }
-    let mut text = String::new();
-    if let Some(mut output) = child.stdout.take() {
-        output.read_to_string(&mut text)?;
     }
     Ok(text)
 }
@@ -595,4 +594,23 @@ async fn look_up(host: String) -> Option<IpAddr> {
     let ips: Vec<IpAddr> = found.map(|one| one.ip()).collect();
     let ipv4 = ips.iter().find(|ip| ip.is_ipv4());
     ipv4.or_else(|| ips.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs of every system, for one written here could still be open when it is run.
+    #[tokio::test]
+    async fn what_the_program_prints_is_bounded_and_its_failure_told() {
+        let said = async |program: &str| {
+            let printed = run_program(Path::new(program)).await;
+            printed.map_err(|error| error.to_string())
+        };
+        assert_eq!(said("true").await, Ok(String::new()));
+        assert_eq!(said("false").await, Err("exit status: 1".to_owned()));
+        let endless = "it prints 65536 octets or more".to_owned();
+        assert_eq!(said("yes").await, Err(endless));
+        assert!(said("/nowhere/program").await.is_err());
+    }
 }
