@@ -142,19 +142,20 @@ pub fn write_header_with_opt(
 ) -> Vec<u8> {
     let mut out = write_header(id, flags, rcode);
     set_u16(&mut out, 10, 1);
-    push_opt(&mut out, edns_size, rcode, edns);
+    push_opt(&mut out, edns_size, rcode, edns.dnssec_ok);
     push_u16(&mut out, 0);
     out
 }
 
-/// Writes an OPT record less its options and their length (RFC 6891, section 6.1.2).
-fn push_opt(out: &mut Vec<u8>, size: u16, rcode: Rcode, edns: Edns<'_>) {
+/// Writes an OPT record less its options and their length (RFC 6891, section 6.1.2). DO is that of
+/// the query (RFC 3225, section 3).
+pub(crate) fn push_opt(out: &mut Vec<u8>, size: u16, rcode: Rcode, dnssec_ok: bool) {
     out.push(0);
     push_u16(out, Rtype::OPT.0);
     push_u16(out, size);
     let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
-    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
+    let flags = if dnssec_ok { 0x80 } else { 0 };
+    out.extend_from_slice(&[upper, 0, flags, 0]);
 }
 
 /// A response laid out without regard to size, to be cut into finished answers.
@@ -400,7 +401,7 @@ impl<'r> Writer<'r> {
         let [answers, authorities, mut additionals] = self.counts;
         if let Some(edns) = query.edns {
             additionals = additionals.saturating_add(1);
-            push_opt(&mut self.out, self.edns_size, rcode, edns);
+            push_opt(&mut self.out, self.edns_size, rcode, edns.dnssec_ok);
             if let Some(ExtendedError(code)) = extended_error {
                 for field in [6, option::EXTENDED_ERROR, 2, code] {
                     self.push_u16(field);

@@ -30,7 +30,7 @@ pub struct Outgoing {
     pub(super) content: Content,
     pub(super) envelope: Envelope,
     /// The OPT record of the first message (RFC 5936, section 2.2.5).
-    pub(super) opt: Option<[u8; 11]>,
+    pub(super) opt: Option<Vec<u8>>,
     pub(super) signer: Option<Signer>,
     pub(super) deadline: Instant,
     pub(super) versions: Arc<Versions>,

@@ -11,7 +11,9 @@ use tracing::{debug, info};
 use super::outgoing::{Content, Outgoing};
 use super::tsig::{self, Checked, Keys, Signer};
 use super::versions::Versions;
-use super::wire::{AXFR, CLASS_IN, Envelope, HEADER_OCTETS, IXFR, Message, flags, get_u16};
+use super::wire::{
+    AXFR, CLASS_IN, Envelope, HEADER_OCTETS, IXFR, Message, flags, get_u16, set_u16,
+};
 use super::{Prefix, count, unix_seconds};
 use crate::answers::message::write_truncated;
 use crate::answers::respond::PLAIN_UDP_OCTETS;
@@ -105,13 +107,12 @@ impl Responder {
             }
             None
         };
-        let has_records = || [6, 8, 10].iter().any(|at| get_u16(message, *at) != Some(0));
         let is_signed = |one: Message| {
             let sections = [&one.answer, &one.authority, &one.additional];
             sections.into_iter().flatten().any(tsig::is_signature)
         };
         matches!(rtype(), Some(AXFR | IXFR))
-            || (has_records() && Message::read(message).is_ok_and(is_signed))
+            || (tsig::may_be_signed(message) && Message::read(message).is_ok_and(is_signed))
     }
 
     /// Answers a message from `peer`.
@@ -159,7 +160,7 @@ impl Responder {
             let rcode = self.hear(&message, peer, key.as_ref());
             let mut response = head(rcode);
             let with_aa = get_u16(&response, 2).unwrap_or_default() | flags::AA;
-            super::wire::set_u16(&mut response, 2, with_aa);
+            set_u16(&mut response, 2, with_aa);
             return finish(response, rcode, signer.as_mut());
         }
         let response = match &message.question {

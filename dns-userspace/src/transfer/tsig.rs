@@ -244,6 +244,14 @@ fn name_octets(wire: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether a message has the octets of the type of a signature. Nearly every query has an OPT record
+/// and no signature: this spares reading all of them record by record.
+pub(super) fn may_be_signed(message: &[u8]) -> bool {
+    message
+        .windows(2)
+        .any(|octets| octets == TSIG.0.to_be_bytes())
+}
+
 /// Whether a record is a signature.
 pub(super) fn is_signature(record: &super::wire::Record) -> bool {
     record.data.rtype() == TSIG

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::answers::Rcode;
+use crate::answers::message::push_opt;
 use crate::zones::name::MAX_NAME_OCTETS;
 use crate::zones::{Name, Rdata, Rtype, Soa, Zone};
 
@@ -119,28 +121,14 @@ impl Message {
         }
     }
 
-    /// The OPT record of a response to this, without options: the octets over UDP that are taken,
-    /// the upper bits of the response code, version 0, and DO copied (RFC 6891, section 6.1.3; RFC
-    /// 3225, section 3). `None` if this has none.
-    pub(super) fn opt_of_response(&self, rcode: u16, udp_octets: u16) -> Option<[u8; 11]> {
+    /// The OPT record of a response to this, without options; `None` if this has none.
+    pub(super) fn opt_of_response(&self, rcode: u16, udp_octets: u16) -> Option<Vec<u8>> {
         let opt = self.opt().ok()??;
-        let [size_high, size_low] = udp_octets.to_be_bytes();
         let [_, _, flags, _] = opt.ttl.to_be_bytes();
-        let upper = u8::try_from(rcode >> 4).unwrap_or(u8::MAX);
-        let rtype = 41;
-        Some([
-            0,
-            0,
-            rtype,
-            size_high,
-            size_low,
-            upper,
-            0,
-            flags & 0x80,
-            0,
-            0,
-            0,
-        ])
+        let mut out = Vec::new();
+        push_opt(&mut out, udp_octets, Rcode(rcode), flags & 0x80 != 0);
+        out.extend_from_slice(&[0, 0]);
+        Some(out)
     }
 
     /// The response code in the header.
