@@ -285,6 +285,31 @@ fn rfc8945_5_3_what_is_too_large_with_its_signature_is_truncated() {
     }
 }
 
+/// A message has 65,535 octets at most, and a zone that lacks a record is another zone.
+#[test]
+fn a_record_too_long_for_a_signed_message_ends_the_transfer() {
+    needs_tool!("dig");
+    let mut scene = scene(0, vec![by(Some("127.0.0.1"), None)]);
+    // With header, question and owner 65,466 octets, to which a signature of this key adds 85.
+    let mut texts = vec![vec![b'x'; 255]; 255];
+    texts.push(vec![b'x'; 149]);
+    let content = vec![(
+        name("long.mesos"),
+        Rrset::new(Rtype::TXT, 60, vec![Rdata::Txt(texts)]),
+    )];
+    scene
+        .served
+        .editor
+        .replace(&name("mesos"), content)
+        .unwrap();
+    scene.served.publish();
+    let text = scene.dig(&["mesos", "AXFR"]);
+    assert!(text.contains("XFR size: 4 records"), "{text}");
+    let text = scene.dig(&["-y", &signed_by(KEY), "mesos", "AXFR"]);
+    assert!(!text.contains("XFR size"), "{text}");
+    assert_eq!(scene.count("broken_off"), 1);
+}
+
 /// The first message in response to one that asks `mesos` for a type, with these flags and so
 /// many records of these octets in answer, authority and additional section.
 fn response(scene: &Scene, flags: u8, rtype: u8, counts: [u8; 3], records: &[u8]) -> Vec<u8> {

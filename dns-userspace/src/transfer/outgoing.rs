@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::history::Step;
 use super::tsig::Signer;
@@ -52,7 +52,12 @@ impl Outgoing {
                 if let Some(signer) = &mut signer {
                     signer.sign(&mut message, unix_seconds());
                 }
-                if Instant::now() > deadline || !send(message) {
+                // A zone without the record that no message can hold would be another zone.
+                let is_too_long = message.len() > usize::from(u16::MAX);
+                if is_too_long {
+                    warn!(zone = %self.zone.apex, "a record is too long for a message with OPT or a signature");
+                }
+                if is_too_long || Instant::now() > deadline || !send(message) {
                     return false;
                 }
             }
