@@ -8,8 +8,8 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
     sync::{
@@ -20,8 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dns_common::RateLimit;
 use dns_userspace::{
+    answers::Transport,
     config::Secret,
+    server::Guard,
     transfer::{Access, Algorithm, Allowed, Key, Prefix, Versions},
     zones::{Name, Rdata, Rrset, Rtype},
 };
@@ -68,11 +71,15 @@ fn by(prefix: Option<&str>, key: Option<&str>) -> Allowed {
 
 /// A server of one zone with this many names, whose writes to a client may take a second.
 fn scene(names: u32, allow: Vec<Allowed>) -> Scene {
+    let plan = Plan::mesos(&["web.marathon.mesos A 10.0.0.1", "ns1.mesos A 10.0.0.53"]);
+    scene_of(plan, names, allow)
+}
+
+fn scene_of(mut plan: Plan, names: u32, allow: Vec<Allowed>) -> Scene {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = format!("mesos-xdns-abuse-{}-{number}", std::process::id());
     let folder = env::temp_dir().join(folder);
-    let mut plan = Plan::mesos(&["web.marathon.mesos A 10.0.0.1", "ns1.mesos A 10.0.0.53"]);
     plan.settings.tcp.write = Duration::from_secs(1);
     let mut served = plan.start().unwrap();
     let content = (0..names).map(|number| {
@@ -172,6 +179,51 @@ fn rfc5936_5_transfers_are_refused_but_to_whom_they_are_allowed() {
         assert_eq!(scene.count("refused"), refused as u64, "{described}");
         assert!(scene.is_answering());
     }
+}
+
+/// Over UDP the address of a client proves nothing, and neither does a signature that does not hold.
+#[test]
+fn messages_about_transfers_count_against_the_share_of_a_client() {
+    let mut plan = Plan::mesos(&["web.marathon.mesos A 10.0.0.1"]);
+    // Two at once, and no more for half an hour.
+    let limit = RateLimit {
+        interval: 1_000_000_000,
+        window: 2_000_000_000,
+        ..RateLimit::new(1, 1, 1)
+    };
+    plan.settings.terms.guard = Arc::new(Guard::new(Vec::new(), limit));
+    let scene = scene_of(plan, 0, vec![]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(scene.address()).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let notify = b"\x12\x34\x20\0\0\x01\0\0\0\0\0\0\x05mesos\0\0\x06\0\x01";
+    // Root, TSIG, ANY, TTL 0; algorithm root, time and fudge, no MAC, id, no error, nothing else.
+    let signed = [
+        b"\x12\x34\0\0\0\x01\0\0\0\0\0\x01\x05mesos\0\0\x06\0\x01".as_slice(),
+        b"\0\0\xfa\0\xff\0\0\0\0\0\x11",
+        &[0; 17],
+    ]
+    .concat();
+    let mut buffer = [0; 512];
+    for message in [&notify[..], &signed] {
+        socket.send(message).unwrap();
+        socket.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[3] & 0xf, 9, "NOTAUTH");
+    }
+    for message in [&notify[..], &signed] {
+        socket.send(message).unwrap();
+    }
+    let begun = Instant::now();
+    while scene.served.totals(Transport::Udp).limited < 2 {
+        assert!(begun.elapsed() < LIMIT, "not in time");
+        thread::sleep(Duration::from_millis(10));
+    }
+    socket.set_nonblocking(true).unwrap();
+    let nothing = socket.recv(&mut buffer).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    // Over TCP there is no limit.
+    let notauth = response(&scene, 4 << 3, 6, [0, 0, 0], &[]);
+    assert_eq!(notauth[3] & 0xf, 9);
 }
 
 /// The code that a server not authoritative for the zone gives: RFC 5936, section 2.2.1.

@@ -107,19 +107,19 @@ impl Basis<'_> {
         tally.breakdown.request(client.address.is_ipv6(), asked);
         let rules = self.rules;
         let guard = &rules.terms.guard;
-        if !guard.allows(client.address) {
-            let message = buffer.get(..len).unwrap_or_default();
-            // Zone transfers have a list of their own.
-            return match self.claims(message) {
-                true => Outcome::Claimed,
-                false => self.prohibit(message, client, tally),
-            };
-        }
         let is_udp = client.transport == Transport::Udp;
-        let allowance = match is_udp {
+        let take = || match is_udp {
             true => guard.take(client.address),
             false => Allowance::Answer,
         };
+        if !guard.allows(client.address) {
+            // Zone transfers have a list of their own.
+            return match self.claims(asked) {
+                true => self.claim(asked, client, take(), tally),
+                false => self.prohibit(asked, client, tally),
+            };
+        }
+        let allowance = take();
         if is_udp
             && allowance == Allowance::Answer
             && let Some(fast_path) = &rules.fast_path
@@ -131,7 +131,7 @@ impl Basis<'_> {
         }
         let message = buffer.get(..len).unwrap_or_default();
         if self.claims(message) {
-            return Outcome::Claimed;
+            return self.claim(message, client, allowance, tally);
         }
         let query = match Query::parse(message) {
             Ok(query) => query,
@@ -142,6 +142,27 @@ impl Basis<'_> {
             Err(rejection) => return self.reject(message, rejection, client, tally),
         };
         self.answer_query(query, client, allowance, tally)
+    }
+
+    /// Leaves a message to [`Self::transfer`]. Beyond the client's share it gets nothing: without the
+    /// signature that it waits for, an empty response would not be believed.
+    fn claim(
+        self,
+        message: &[u8],
+        client: Client,
+        allowance: Allowance,
+        tally: &mut Totals,
+    ) -> Outcome {
+        let has_good_cookie = || {
+            let edns = Query::parse(message).ok().and_then(|query| query.edns);
+            let extras = self.rules.terms.extras(edns, client);
+            extras.is_ok_and(|extras| extras.has_good_cookie())
+        };
+        if allowance == Allowance::Answer || has_good_cookie() {
+            return Outcome::Claimed;
+        }
+        tally.limited += 1;
+        Outcome::Nothing
     }
 
     /// Responds to a message that is no query, or has no question.
