@@ -11,8 +11,12 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use dns_userspace::telemetry::{Top, Watch};
@@ -31,6 +35,17 @@ struct Fixture {
     published: Arc<Published>,
     readiness: Mutex<Readiness>,
     watch: Arc<Watch>,
+    /// As the data plane is while its maps are written.
+    busy: Mutex<()>,
+    /// How many wait for it, or had their turn.
+    asked: AtomicU32,
+}
+
+impl Fixture {
+    fn wait(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        drop(self.busy.lock().unwrap());
+    }
 }
 
 impl Source for Fixture {
@@ -47,10 +62,12 @@ impl Source for Fixture {
     }
 
     fn status(&self) -> Status {
+        self.wait();
         Status::default()
     }
 
     fn measures(&self) -> Measures {
+        self.wait();
         Measures::default()
     }
 
@@ -90,8 +107,15 @@ fn start(state: &str, change: impl Fn(&mut Config)) -> Api {
         published: Arc::new(published),
         readiness: Mutex::new(Readiness::Ready),
         watch: Arc::default(),
+        busy: Mutex::default(),
+        asked: AtomicU32::new(0),
     });
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One thread, so that who waits on it has everybody wait.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .unwrap();
@@ -329,6 +353,27 @@ fn readiness_turns_on_connections_that_are_open() {
     assert!(ask().starts_with("HTTP/1.1 200 "));
     *api.source.readiness.lock().unwrap() = Readiness::Ending;
     assert!(ask().starts_with("HTTP/1.1 503 "));
+}
+
+#[test]
+fn who_waits_for_the_data_plane_holds_nobody_up() {
+    let api = start("edge.json", |_| {});
+    let busy = api.source.busy.lock().unwrap();
+    thread::scope(|scope| {
+        let waiting = ["/metrics", "/status/"].map(|path| scope.spawn(|| api.get(path).status));
+        let begun = Instant::now();
+        while api.source.asked.load(Ordering::Relaxed) < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "not in time");
+            thread::sleep(Duration::from_millis(5));
+        }
+        for path in ["/health", "/ready", "/v1/version"] {
+            assert_eq!(api.get(path).status, 200, "{path}");
+        }
+        drop(busy);
+        for one in waiting {
+            assert_eq!(one.join().unwrap(), 200);
+        }
+    });
 }
 
 #[test]

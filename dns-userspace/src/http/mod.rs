@@ -25,8 +25,9 @@ mod process;
 mod sight;
 mod v1;
 
-pub use health::Readiness;
 use sight::Ends;
+
+pub use health::Readiness;
 
 /// Listings, which are as large as the zone, that are made at one time.
 const MAX_LISTINGS: usize = 2;
@@ -99,7 +100,8 @@ async fn answer<S: Source>(
         }
         return api.v1(endpoint).await;
     }
-    let own: fn(&Api<S>, Option<&str>) -> Response = match clean.trim_end_matches('/') {
+    let path = clean.trim_end_matches('/');
+    let own: fn(&Api<S>, Option<&str>) -> Response = match path {
         "/health" => |_, _| health::health(),
         "/ready" => |api, _| health::ready(api.source.readiness()),
         "/metrics" if metrics::wants_openmetrics(&headers) => {
@@ -115,7 +117,12 @@ async fn answer<S: Source>(
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    own(&api, uri.query())
+    if !matches!(path, "/metrics" | "/status") {
+        return own(&api, uri.query());
+    }
+    // What these say of the data plane waits for it, which may be writing the maps.
+    let made = tokio::task::spawn_blocking(move || own(&api, None)).await;
+    made.unwrap_or_else(|error| failed(&error.to_string()))
 }
 
 impl<S: Source> Api<S> {
@@ -139,15 +146,17 @@ impl<S: Source> Api<S> {
             .and_then(|body| body.map_err(|error| error.to_string()));
         match body {
             Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-            Err(error) => {
-                error!(error, "an answer of the HTTP API could not be made");
-                text(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "500: Internal Server Error",
-                )
-            }
+            Err(error) => failed(&error),
         }
     }
+}
+
+fn failed(error: &str) -> Response {
+    error!(error, "an answer of the HTTP API could not be made");
+    text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "500: Internal Server Error",
+    )
 }
 
 /// An error in the form of go-restful.
