@@ -1,31 +1,17 @@
 use super::*;
 use crate::mesos::pid::Pid;
 use crate::records::addresses::Address;
-use crate::records::{IpSource, LabelRule, NameServer, SoaSettings, build, to_zone};
+use crate::records::{build, to_zone};
 
 fn live() -> LiveRecords {
-    let settings = Settings {
-        domain: "mesos".into(),
-        ip_sources: vec![IpSource::Host],
-        labels: LabelRule::Rfc1123,
-        name_server: NameServer {
-            name: "ns1.mesos.".into(),
-            addresses: Vec::new(),
-        },
-        ttl: 60,
-        srv_weight: 1,
-        soa: SoaSettings {
-            rname: "root.ns1.mesos.".into(),
-            refresh: 60,
-            retry: 600,
-            expire: 86400,
-            minimum: 60,
-        },
-        reverse: Default::default(),
-    };
     let apex = Name::from_text("mesos").unwrap();
     let leader = "master@10.0.0.1:5050".to_owned();
-    LiveRecords::new(Arc::new(settings), apex, leader, Vec::new())
+    LiveRecords::new(
+        Arc::new(to_zone::tests::settings()),
+        apex,
+        leader,
+        Vec::new(),
+    )
 }
 
 fn framework(id: &str, name: &str, hostname: &str) -> StateChange {
