@@ -168,6 +168,15 @@ impl Secondaries {
     }
 }
 
+/// The version of a primary, beside the one that was held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Theirs {
+    Earlier,
+    Same,
+    /// It is held now.
+    Later,
+}
+
 struct Keeper {
     zone: Zone,
     file: ZoneFile,
@@ -286,7 +295,7 @@ impl Keeper {
         self.health().refreshed = Some(at);
     }
 
-    /// Asks primaries until one has answered, or after a notice until one has news.
+    /// Asks primaries until one has what is held, or after a notice until one has news.
     async fn refresh(&mut self, is_noticed: bool) -> Result<(), Vec<(SocketAddr, FetchError)>> {
         count(&self.versions.counters.refreshes);
         let mut errors = Vec::new();
@@ -296,24 +305,31 @@ impl Keeper {
             let Some(&address) = self.zone.primaries.get(at) else {
                 break;
             };
-            match self.refresh_from(address).await {
-                Ok(has_news) => {
-                    self.preferred = at;
-                    self.set_refreshed(Instant::now());
-                    self.health().primary = Some(address);
-                    is_current = true;
-                    if has_news || !is_noticed {
-                        break;
-                    }
+            let theirs = match self.refresh_from(address).await {
+                Ok(theirs) => theirs,
+                Err(error) => {
+                    errors.push((address, error));
+                    continue;
                 }
-                Err(error) => errors.push((address, error)),
+            };
+            self.set_refreshed(Instant::now());
+            is_current = true;
+            if theirs != Theirs::Earlier {
+                self.preferred = at;
+                self.health().primary = Some(address);
+            }
+            match theirs {
+                Theirs::Later => break,
+                Theirs::Same if !is_noticed => break,
+                // Others may be ahead of it.
+                Theirs::Same | Theirs::Earlier => {}
             }
         }
         if is_current { Ok(()) } else { Err(errors) }
     }
 
-    /// Brings the zone up to what one primary has; whether that was newer.
-    async fn refresh_from(&mut self, address: SocketAddr) -> Result<bool, FetchError> {
+    /// Brings the zone up to what one primary has.
+    async fn refresh_from(&mut self, address: SocketAddr) -> Result<Theirs, FetchError> {
         let primary = Primary {
             address,
             key: self.zone.key.clone(),
@@ -333,12 +349,14 @@ impl Keeper {
                              until it is later (RFC 1982)"
                         );
                     }
-                } else if self.saved
+                    return Ok(Theirs::Earlier);
+                }
+                if self.saved
                     && let Err(error) = self.file.touch()
                 {
                     debug!(zone = %apex, %error, "the time of the file");
                 }
-                return Ok(false);
+                return Ok(Theirs::Same);
             }
         }
         let held = self.held.clone();
@@ -351,7 +369,7 @@ impl Keeper {
             }
             result => result,
         };
-        result.map(|()| true)
+        result.map(|()| Theirs::Later)
     }
 
     async fn transfer(&mut self, primary: &Primary, held: Option<&Soa>) -> Result<(), FetchError> {

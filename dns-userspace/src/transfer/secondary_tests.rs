@@ -126,11 +126,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(primary: &Primary) -> Self {
+    fn start(primaries: &[&Primary]) -> Self {
         let folder = Folder::new();
         let zone = Zone {
             apex: apex(),
-            primaries: vec![primary.address],
+            primaries: primaries.iter().map(|one| one.address).collect(),
             key: None,
             source: None,
             timeout: LIMIT,
@@ -181,7 +181,7 @@ async fn rfc1982_a_serial_that_goes_back_is_told_once_and_not_taken() {
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone());
     let _guard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
     let primary = Primary::start(3600).await;
-    let scene = Scene::start(&primary);
+    let scene = Scene::start(&[&primary]);
     wait_until(|| scene.serial() == Some(5)).await;
     for (serial, told) in [(3, 1), (2, 2)] {
         primary.serial.store(serial, Ordering::Relaxed);
@@ -204,10 +204,22 @@ async fn rfc1982_a_serial_that_goes_back_is_told_once_and_not_taken() {
 #[tokio::test]
 async fn rfc1034_4_3_5_a_zone_without_primary_expires() {
     let primary = Primary::start(2).await;
-    let scene = Scene::start(&primary);
+    let scene = Scene::start(&[&primary]);
     wait_until(|| scene.serial() == Some(5)).await;
     assert!(!scene.is_expired());
     drop(primary);
     wait_until(|| scene.is_expired()).await;
     assert_eq!(scene.serial(), None);
+}
+
+#[tokio::test]
+async fn a_primary_that_went_back_does_not_hide_another_that_is_ahead() {
+    let [first, second] = [Primary::start(3600).await, Primary::start(3600).await];
+    let scene = Scene::start(&[&first, &second]);
+    wait_until(|| scene.serial() == Some(5)).await;
+    first.serial.store(3, Ordering::Relaxed);
+    second.serial.store(6, Ordering::Relaxed);
+    wait_until(|| scene.serial() == Some(6)).await;
+    let primary = scene.health.lock().unwrap().primary;
+    assert_eq!(primary, Some(second.address));
 }
