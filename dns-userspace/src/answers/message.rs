@@ -142,20 +142,33 @@ pub fn write_header_with_opt(
 ) -> Vec<u8> {
     let mut out = write_header(id, flags, rcode);
     set_u16(&mut out, 10, 1);
-    push_opt(&mut out, edns_size, rcode, edns.dnssec_ok);
-    push_u16(&mut out, 0);
+    push_opt(&mut out, edns_size, rcode, edns.dnssec_ok, None);
     out
 }
 
-/// Writes an OPT record less its options and their length (RFC 6891, section 6.1.2). DO is that of
-/// the query (RFC 3225, section 3).
-pub(crate) fn push_opt(out: &mut Vec<u8>, size: u16, rcode: Rcode, dnssec_ok: bool) {
+/// Writes an OPT record (RFC 6891, section 6.1.2), with why the answer is none (RFC 8914) if that is
+/// to be said. DO is that of the query (RFC 3225, section 3).
+pub(crate) fn push_opt(
+    out: &mut Vec<u8>,
+    size: u16,
+    rcode: Rcode,
+    dnssec_ok: bool,
+    extended_error: Option<ExtendedError>,
+) {
     out.push(0);
     push_u16(out, Rtype::OPT.0);
     push_u16(out, size);
     let upper = u8::try_from(rcode.0 >> 4).unwrap_or_default();
     let flags = if dnssec_ok { 0x80 } else { 0 };
     out.extend_from_slice(&[upper, 0, flags, 0]);
+    match extended_error {
+        Some(ExtendedError(code)) => {
+            for field in [6, option::EXTENDED_ERROR, 2, code] {
+                push_u16(out, field);
+            }
+        }
+        None => push_u16(out, 0),
+    }
 }
 
 /// A response laid out without regard to size, to be cut into finished answers.
@@ -401,14 +414,13 @@ impl<'r> Writer<'r> {
         let [answers, authorities, mut additionals] = self.counts;
         if let Some(edns) = query.edns {
             additionals = additionals.saturating_add(1);
-            push_opt(&mut self.out, self.edns_size, rcode, edns.dnssec_ok);
-            if let Some(ExtendedError(code)) = extended_error {
-                for field in [6, option::EXTENDED_ERROR, 2, code] {
-                    self.push_u16(field);
-                }
-            } else {
-                self.push_u16(0);
-            }
+            push_opt(
+                &mut self.out,
+                self.edns_size,
+                rcode,
+                edns.dnssec_ok,
+                extended_error,
+            );
         }
         set_u16(&mut self.out, 0, query.id);
         set_u16(&mut self.out, 2, flags | (rcode.0 & 0xf));

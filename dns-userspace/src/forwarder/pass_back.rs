@@ -4,11 +4,10 @@
 use super::ask::understands_ad;
 use super::kept::{Kept, Kind, body_at};
 use super::response::{Record, set, u32_at, walk};
-use crate::answers::edns::{EXTENDED_ERROR_OCTETS, option};
-use crate::answers::message::Size;
+use crate::answers::edns::EXTENDED_ERROR_OCTETS;
+use crate::answers::message::{Size, push_opt};
 use crate::answers::query::HEADER_OCTETS;
 use crate::answers::{ExtendedError, Query, Rcode};
-use crate::zones::Rtype;
 
 const TC: u16 = 1 << 9;
 const RA: u16 = 1 << 7;
@@ -126,20 +125,13 @@ fn opt(
         return Vec::new();
     };
     let mut out = Vec::with_capacity(OPT_OCTETS + EXTENDED_ERROR_OCTETS);
-    let upper = u8::try_from(kept.rcode.0 >> 4).unwrap_or_default();
-    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    out.push(0);
-    out.extend_from_slice(&Rtype::OPT.0.to_be_bytes());
-    out.extend_from_slice(&size.edns_size.to_be_bytes());
-    out.extend_from_slice(&[upper, 0, dnssec_ok, 0]);
-    match extended_error {
-        Some(why) => {
-            for field in [6, option::EXTENDED_ERROR, 2, why.0] {
-                out.extend_from_slice(&field.to_be_bytes());
-            }
-        }
-        None => out.extend_from_slice(&[0, 0]),
-    }
+    push_opt(
+        &mut out,
+        size.edns_size,
+        kept.rcode,
+        edns.dnssec_ok,
+        extended_error,
+    );
     out
 }
 
@@ -182,6 +174,7 @@ mod tests {
     use super::super::response::Response;
     use super::super::response::tests::{QUESTION, address, response, soa};
     use super::*;
+    use crate::zones::Rtype;
 
     const QUERY: &[u8] =
         b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03Web\x07example\x00\x00\x01\x00\x01";

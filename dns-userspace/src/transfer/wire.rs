@@ -126,8 +126,7 @@ impl Message {
         let opt = self.opt().ok()??;
         let [_, _, flags, _] = opt.ttl.to_be_bytes();
         let mut out = Vec::new();
-        push_opt(&mut out, udp_octets, Rcode(rcode), flags & 0x80 != 0);
-        out.extend_from_slice(&[0, 0]);
+        push_opt(&mut out, udp_octets, Rcode(rcode), flags & 0x80 != 0, None);
         Some(out)
     }
 
