@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
@@ -50,6 +50,8 @@ const SAVE_PERIOD: Duration = Duration::from_secs(1);
 const KEY_PERIOD: Duration = Duration::from_secs(5);
 /// The time a host name may take to resolve.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at one time: each takes one of the threads that the pipeline works on, too.
+const MAX_LOOKUPS: usize = 64;
 /// The time a program that prints addresses may take.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// What it may print.
@@ -89,8 +91,8 @@ pub(super) struct Cluster {
     pub(super) vips_without_address: AtomicUsize,
     /// Where to wish for a state, if what events lack is taken from it.
     wishes: Option<Arc<Notify>>,
-    /// Host names to look up. As many as there are agents and frameworks.
-    hosts: mpsc::UnboundedSender<String>,
+    /// Host names to look up: those that records depend on.
+    hosts: watch::Sender<BTreeSet<String>>,
     /// Where to have the program run that prints public addresses, if there is one.
     detection: Option<mpsc::Sender<Asker>>,
     public_ips_since: Mutex<SystemTime>,
@@ -103,7 +105,7 @@ impl Cluster {
         dcos: &Dcos,
         stream: watch::Receiver<StreamStatus>,
         wishes: &Arc<Notify>,
-        hosts: mpsc::UnboundedSender<String>,
+        hosts: watch::Sender<BTreeSet<String>>,
         detection: Option<mpsc::Sender<Asker>>,
     ) -> Result<Self> {
         let allocations = load(&dcos.vip_file);
@@ -204,10 +206,14 @@ impl Cluster {
         }
     }
 
-    /// Has the addresses of a host name looked up, now and from time to time.
-    pub(super) fn ask_for_host(&self, host: String) {
-        // The daemon is about to end if nobody listens.
-        let _ = self.hosts.send(host);
+    /// Has the addresses of these host names, and no others, looked up: now where they are new, and
+    /// all from time to time.
+    pub(super) fn ask_for_hosts(&self, hosts: BTreeSet<String>) {
+        self.hosts.send_if_modified(|known| {
+            let differs = *known != hosts;
+            *known = hosts;
+            differs
+        });
     }
 
     /// What becomes of changes of our own mesos-dns zone in its copy.
@@ -313,7 +319,7 @@ pub(super) fn start(
     wishes: &Arc<Notify>,
 ) -> Result<(Arc<Cluster>, Feed)> {
     let (status, stream_status) = watch::channel(StreamStatus::default());
-    let (hosts_in, hosts) = mpsc::unbounded_channel();
+    let (hosts_in, hosts) = watch::channel(BTreeSet::new());
     let (detection, detections) = mpsc::channel(16);
     let program = dcos.detect_ip_public.clone();
     let cluster = Arc::new(Cluster::new(
@@ -526,18 +532,24 @@ async fn find_cluster_id(target: ZooKeeperTarget, node: String, news: mpsc::Send
 
 /// Looks host names up: each when it is asked for, and all of them every `period`.
 async fn look_up_hosts(
-    mut asked: mpsc::UnboundedReceiver<String>,
+    mut asked: watch::Receiver<BTreeSet<String>>,
     period: Duration,
     news: mpsc::Sender<News>,
 ) {
     let mut known = BTreeSet::new();
+    let mut again = interval_at(Instant::now() + period, period);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let hosts = tokio::select! {
-            Some(host) = asked.recv() => {
-                known.insert(host.clone());
-                vec![host]
+        let hosts: Vec<String> = tokio::select! {
+            changed = asked.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = asked.borrow_and_update().clone();
+                let before = std::mem::replace(&mut known, now);
+                known.difference(&before).cloned().collect()
             }
-            () = sleep(period) => known.iter().cloned().collect(),
+            _ = again.tick() => known.iter().cloned().collect(),
         };
         let found = addresses_of(hosts).await;
         if !found.is_empty() && news.send(News::Hosts(found)).await.is_err() {
@@ -549,7 +561,11 @@ async fn look_up_hosts(
 /// The addresses of host names by the resolver of the system, those that have any.
 async fn addresses_of(hosts: impl IntoIterator<Item = String>) -> Vec<(String, Vec<IpAddr>)> {
     let mut lookups = JoinSet::new();
+    let mut all = Vec::new();
     for host in hosts {
+        if lookups.len() >= MAX_LOOKUPS {
+            all.extend(lookups.join_next().await);
+        }
         lookups.spawn(async move {
             let found = tokio::net::lookup_host((host.as_str(), 0));
             let found = timeout(LOOKUP_TIMEOUT, found).await.ok()?.ok()?;
@@ -559,7 +575,11 @@ async fn addresses_of(hosts: impl IntoIterator<Item = String>) -> Vec<(String, V
             Some((host, ips))
         });
     }
-    lookups.join_all().await.into_iter().flatten().collect()
+    while let Some(one) = lookups.join_next().await {
+        all.push(one);
+    }
+    // One that panicked found nothing.
+    all.into_iter().filter_map(|one| one.ok()?).collect()
 }
 
 /// Looks up what a whole state among the news needs, so that no record is missing for a moment.
@@ -612,5 +632,26 @@ mod tests {
         let endless = "it prints 65536 octets or more".to_owned();
         assert_eq!(said("yes").await, Err(endless));
         assert!(said("/nowhere/program").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn hosts_are_looked_up_at_once_and_again_as_long_as_they_are_asked_for() {
+        let (asked, hosts) = watch::channel(BTreeSet::new());
+        let (news, mut feed) = mpsc::channel(1);
+        let _task = spawn(look_up_hosts(hosts, Duration::from_millis(20), news));
+        let found = async |feed: &mut mpsc::Receiver<News>| {
+            let news = timeout(Duration::from_secs(30), feed.recv()).await;
+            let Ok(Some(News::Hosts(found))) = news else {
+                panic!("{news:?}");
+            };
+            found.into_iter().map(|(host, _)| host).collect::<Vec<_>>()
+        };
+        // What needs no resolver.
+        for host in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+            asked.send_replace(BTreeSet::from([host.to_owned()]));
+            // What was under way may come first.
+            while found(&mut feed).await != [host] {}
+            assert_eq!(found(&mut feed).await, [host], "again");
+        }
     }
 }

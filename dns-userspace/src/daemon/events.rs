@@ -4,7 +4,7 @@
 //! events lack is taken: the leading master's own name for itself, and the ports of schedulers.
 //! When the stream has been away for a while, the states fetched count again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -136,6 +136,14 @@ impl Events {
             self.hosts.insert(host, addresses);
         }
         names
+    }
+
+    /// The host names that records depend on, if those may be others than before; the addresses of
+    /// all others are forgotten.
+    pub(super) fn take_hosts(&mut self) -> Option<BTreeSet<String>> {
+        let hosts = self.live.as_mut()?.take_hosts()?;
+        self.hosts.retain(|host, _| hosts.contains(host));
+        Some(hosts)
     }
 
     /// Takes from a fetched state what events lack. Gives the names whose records changed, or

@@ -5,7 +5,7 @@
 //! for it alone; a record is there as long as somebody contributes it. What a contributor had is
 //! not kept but made again, by the facts as they were.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use self::direct::{Contribution, Cuts, Direct};
 use super::counted::CountedRecords;
 use super::mesos::{self, FrameworkNames, host_addresses};
 use super::{Settings, fixed};
-use crate::mesos::pid::is_name;
+use crate::mesos::pid::{is_name, split_host_port};
 use crate::mesos::state::{Agent, Framework, Scheduler, State, Task};
 use crate::mesos::state_model::{FrameworkFacts, StateChange, StateChanges};
 use crate::mesos::tasks::TaskKey;
@@ -40,8 +40,8 @@ pub struct LiveRecords {
     schedulers: HashMap<Box<str>, Scheduler>,
     /// Addresses of host names.
     hosts: HashMap<Box<str>, Vec<IpAddr>>,
-    /// Host names that were needed and are not among them.
-    unknown_hosts: RefCell<BTreeSet<Box<str>>>,
+    /// Whether any was looked for among them.
+    looked_for_hosts: Cell<bool>,
     records: CountedRecords,
     fixed: Contribution,
     defects: Defects,
@@ -85,7 +85,7 @@ impl LiveRecords {
             of_framework: HashMap::new(),
             schedulers: HashMap::new(),
             hosts: HashMap::new(),
-            unknown_hosts: RefCell::default(),
+            looked_for_hosts: Cell::default(),
             records: CountedRecords::default(),
             fixed: Contribution::default(),
             defects: Defects::default(),
@@ -314,7 +314,6 @@ impl LiveRecords {
             .map(|id| (Arc::clone(id), self.of_scheduler(id)))
             .collect();
         self.hosts.insert(host.into(), addresses.to_vec());
-        self.unknown_hosts.borrow_mut().remove(host);
         for (id, old) in old {
             let own = self.of_scheduler(&id);
             self.exchange(old, &[], own, &mut changed);
@@ -336,13 +335,27 @@ impl LiveRecords {
         changed
     }
 
-    /// Host names that records depend on and whose addresses are not known yet.
-    #[must_use]
-    pub fn take_unknown_hosts(&self) -> Vec<Box<str>> {
-        self.unknown_hosts.take().into_iter().collect()
+    /// The host names that records depend on, if those may be others than when this was asked last.
+    /// The addresses of all others are forgotten: frameworks come and go, each with a host.
+    pub fn take_hosts(&mut self) -> Option<BTreeSet<String>> {
+        if !self.looked_for_hosts.take() {
+            return None;
+        }
+        let of_agent = |entry: &'_ AgentEntry| Some(entry.agent.pid.as_ref()?.host.to_string());
+        let of_agents = self.agents.values().filter_map(of_agent);
+        let frameworks = self.frameworks.keys();
+        let of_schedulers = frameworks.filter_map(|id| self.scheduler_host(id).map(str::to_owned));
+        let leader = self.leader.split('@').nth(1);
+        let masters = self.candidates.iter().map(String::as_str).chain(leader);
+        let masters = masters.filter_map(|one| split_host_port(one).ok());
+        let of_masters = masters.map(|(host, _)| host.to_owned());
+        let all = of_agents.chain(of_schedulers).chain(of_masters);
+        let hosts: BTreeSet<String> = all.filter(|host| is_name(host)).collect();
+        self.hosts.retain(|host, _| hosts.contains(&**host));
+        Some(hosts)
     }
 
-    /// Every host name that was asked for.
+    /// Every host name whose addresses are known.
     pub fn known_hosts(&self) -> impl Iterator<Item = (&str, &[IpAddr])> {
         let hosts = self.hosts.iter();
         hosts.map(|(host, addresses)| (&**host, addresses.as_slice()))
@@ -416,11 +429,8 @@ impl LiveRecords {
 
     /// The addresses of a host name, as far as they are known.
     fn resolve(&self, host: &str) -> Vec<IpAddr> {
-        if let Some(known) = self.hosts.get(host) {
-            return known.clone();
-        }
-        self.unknown_hosts.borrow_mut().insert(host.into());
-        Vec::new()
+        self.looked_for_hosts.set(true);
+        self.hosts.get(host).cloned().unwrap_or_default()
     }
 
     fn agent_addresses(&self, agent: &Agent) -> Vec<IpAddr> {

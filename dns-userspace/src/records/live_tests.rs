@@ -117,9 +117,12 @@ fn host_names_are_asked_for_and_their_addresses_taken() {
         task("F0", Some("web")),
     ];
     apply(&mut live, list);
-    let mut unknown = live.take_unknown_hosts();
-    unknown.sort_unstable();
-    assert_eq!(unknown, ["node.example".into(), "scheduler.example".into()]);
+    let hosts = |live: &mut LiveRecords| -> Option<Vec<String>> {
+        Some(live.take_hosts()?.into_iter().collect())
+    };
+    let both = vec!["node.example".to_owned(), "scheduler.example".to_owned()];
+    assert_eq!(hosts(&mut live), Some(both.clone()));
+    assert_eq!(hosts(&mut live), None, "as before");
     let name = |text: &str| Name::from_text(text).unwrap();
     for (host, address, of) in [
         ("scheduler.example", "10.2.0.1", "fw.mesos"),
@@ -137,7 +140,19 @@ fn host_names_are_asked_for_and_their_addresses_taken() {
         live.set_host("node.example", &["10.1.0.2".parse().unwrap()])
             .is_empty()
     );
-    assert!(live.take_unknown_hosts().is_empty());
+    assert_eq!(hosts(&mut live), Some(both));
+    // Of hosts that nobody has nothing is left.
+    apply(&mut live, vec![StateChange::Framework("F0".into(), None)]);
+    assert_eq!(hosts(&mut live), Some(vec!["node.example".to_owned()]));
+    let known: Vec<&str> = live.known_hosts().map(|(host, _)| host).collect();
+    assert_eq!(known, ["node.example"]);
+    live.set_masters(
+        "master@leader.example:5050",
+        &["m1.example:5050".to_owned()],
+    );
+    let masters = ["leader.example", "m1.example", "node.example"].map(str::to_owned);
+    assert_eq!(hosts(&mut live), Some(masters.to_vec()));
+    assert_as_built(&live);
 }
 
 #[test]

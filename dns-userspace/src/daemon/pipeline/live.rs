@@ -151,11 +151,9 @@ impl Pipeline {
     }
 
     /// Has the addresses of host names looked up that records need.
-    fn ask_for_hosts(&self) {
-        if let (Some(live), Some(cluster)) = (self.events.live(), &self.cluster) {
-            for host in live.take_unknown_hosts() {
-                cluster.ask_for_host(host.into());
-            }
+    fn ask_for_hosts(&mut self) {
+        if let (Some(hosts), Some(cluster)) = (self.events.take_hosts(), &self.cluster) {
+            cluster.ask_for_hosts(hosts);
         }
     }
 }
