@@ -354,7 +354,7 @@ impl Fetcher {
 /// What has come of a body, decompressed.
 enum Content {
     Plain(Vec<u8>),
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 
 impl Content {
@@ -364,7 +364,7 @@ impl Content {
         let body = Vec::with_capacity(reserved_octets);
         let coding = response.headers().get(CONTENT_ENCODING);
         match coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
-            true => Self::Gzip(MultiGzDecoder::new(body)),
+            true => Self::Gzip(Box::new(MultiGzDecoder::new(body))),
             false => Self::Plain(body),
         }
     }
