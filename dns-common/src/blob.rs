@@ -44,6 +44,24 @@ pub const PAGE_OCTETS: u32 = MAX_OCTETS + SLOT_OCTETS;
 pub const SLOT_OCTETS: u32 = 64;
 /// The most zones.
 pub const MAX_ZONES: u32 = 64;
+/// References of blobs: where in the map they start, in words of eight octets, counted as if pages had
+/// [`MAX_OCTETS`]. No blob has the reference 0.
+pub mod reference {
+    use super::MAX_OCTETS;
+
+    const WORDS_PER_PAGE: u64 = MAX_OCTETS as u64 / 8;
+
+    /// Page, and octets from its start.
+    #[inline(always)]
+    #[must_use]
+    pub const fn parts(reference: u64) -> (u64, u32) {
+        (
+            reference / WORDS_PER_PAGE,
+            (reference % WORDS_PER_PAGE) as u32 * 8,
+        )
+    }
+}
+
 /// The type of an entry that stands for every type not listed before it: what a CNAME gives.
 pub const ANY_OTHER_TYPE: u16 = 0;
 

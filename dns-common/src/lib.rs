@@ -4,7 +4,7 @@
 //! * fields have explicit sizes, no padding, no `bool`, no `enum`;
 //! * an answer is stored as it goes on the wire, in network byte order; numbers that only we read
 //!   are little-endian, which is also what the XDP program's target (`bpfel`) is;
-//! * a blob is immutable once its reference has been published.
+//! * a blob is immutable once its reference, or the tag of its home, has been published.
 //!
 //! Nothing here allocates, panics or knows a socket. [`respond()`] takes any [`Message`] and any
 //! [`Table`]; the XDP program and the UDP server call the same function, so that they cannot
@@ -18,6 +18,7 @@
 
 pub mod blob;
 pub mod encloser;
+pub mod home;
 pub mod message;
 pub mod name;
 mod plan;

@@ -36,6 +36,8 @@ pub struct Policy {
     pub tick: u32,
     /// One less than the pairs of [shortcuts](crate::shortcut) in use.
     pub shortcut_mask: u64,
+    /// One less than the [homes](crate::home) in use.
+    pub home_mask: u64,
     /// Addresses that are answered, in network order.
     pub ipv4: [[u8; 4]; MAX_ADDRESSES],
     /// Addresses that are answered, in network order.
@@ -44,7 +46,7 @@ pub struct Policy {
     pub limit: RateLimit,
 }
 
-const _: () = assert!(size_of::<Policy>() == 56 + 20 * MAX_ADDRESSES + size_of::<RateLimit>());
+const _: () = assert!(size_of::<Policy>() == 64 + 20 * MAX_ADDRESSES + size_of::<RateLimit>());
 
 /// The word of a [`Policy`] that is `seed`.
 pub const SEED_WORD: usize = 0;
@@ -54,11 +56,14 @@ pub const LEASE_WORD: usize = 1;
 pub const SAMPLE_WORD: usize = 5;
 /// The word of a [`Policy`] that is `shortcut_mask`.
 pub const SHORTCUTS_WORD: usize = 6;
+/// The word of a [`Policy`] that is `home_mask`.
+pub const HOMES_WORD: usize = 7;
 
 const _: () = assert!(core::mem::offset_of!(Policy, seed) == 8 * SEED_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, answer_until) == 8 * LEASE_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, sample_every) == 8 * SAMPLE_WORD);
 const _: () = assert!(core::mem::offset_of!(Policy, shortcut_mask) == 8 * SHORTCUTS_WORD);
+const _: () = assert!(core::mem::offset_of!(Policy, home_mask) == 8 * HOMES_WORD);
 
 /// Interfaces that the map `INTERFACES` can tell apart: its size, a power of two.
 pub const INTERFACE_SLOTS: u32 = 4096;
@@ -136,6 +141,7 @@ impl Policy {
             sample_every: 0,
             tick: 0,
             shortcut_mask: 0,
+            home_mask: 0,
             ipv4: [[0; 4]; MAX_ADDRESSES],
             ipv6: [[0; 16]; MAX_ADDRESSES],
             limit: RateLimit::new(0, 0, 0),

@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
 use dns_common::blob::{self, Head};
+use dns_common::home;
 
 use super::mapping::{Mapping, wait_for_readers};
 use super::slots::Slots;
@@ -16,7 +18,8 @@ use crate::zones::blob::{Blob, Room};
 use crate::zones::hash::owner_hash;
 use crate::zones::{Encoder, Node, Snapshot, Zone};
 
-const WORDS_PER_SLOT: usize = blob::SLOT_OCTETS as usize / 8;
+/// Words of a home's tag, which stands right before its place.
+const TAG_WORDS: usize = home::TAG_OCTETS as usize / 8;
 /// Places given back before a grace period is waited for: it takes milliseconds, and so costs
 /// ten thousand changes a second next to nothing.
 const MANY: usize = 8192;
@@ -27,6 +30,10 @@ pub(super) struct Arena {
     mapping: Mapping,
     slots: Mutex<Slots>,
     inherited: Mutex<Inherited>,
+    /// The key of the name hash.
+    seed: u64,
+    /// One less than the homes that blobs move into.
+    home_mask: AtomicU64,
 }
 
 /// Blobs of an earlier daemon, to which the index leads. Whoever asks for a place for the same
@@ -37,18 +44,62 @@ struct Inherited {
     by_hash: HashMap<u64, u32>,
     /// Of each place this hash, and the holders beside the first.
     holders: HashMap<u32, (u64, u32)>,
-    seed: u64,
 }
 
 impl Arena {
     /// An arena in the array behind `blobs`, which has `pages` values of a page each.
-    pub(super) fn new(blobs: BorrowedFd<'_>, pages: u32) -> io::Result<Self> {
+    pub(super) fn new(blobs: BorrowedFd<'_>, pages: u32, seed: u64) -> io::Result<Self> {
         let words = pages as usize * blob::PAGE_OCTETS as usize / 8;
         Ok(Self {
             mapping: Mapping::new(blobs, words)?,
             slots: Mutex::new(Slots::new(pages)),
             inherited: Mutex::default(),
+            seed,
+            home_mask: AtomicU64::new(0),
         })
+    }
+
+    /// Has homes for as many names, as far as there are as many: few, if there are few names, stay in
+    /// the caches.
+    pub(super) fn expect(&self, names: usize) {
+        if names as u64 <= self.home_mask() {
+            return;
+        }
+        let homes = names.next_power_of_two().min(self.slots().homes());
+        let mask = (homes as u64).saturating_sub(1);
+        self.home_mask.fetch_max(mask, Ordering::Relaxed);
+    }
+
+    /// One less than the homes that blobs move into.
+    pub(super) fn home_mask(&self) -> u64 {
+        self.home_mask.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn tag(&self, home: u32) -> u64 {
+        self.mapping.load(at(home) - TAG_WORDS)
+    }
+
+    /// Changes the tag of a home.
+    pub(super) fn change_tag(&self, home: u32, change: impl FnOnce(u64) -> Option<u64>) {
+        let slots = self.slots();
+        let tag = at(home) - TAG_WORDS;
+        if slots.is_home(home)
+            && let Some(tagged) = change(self.mapping.load(tag))
+        {
+            self.mapping.store(tag, tagged);
+        }
+    }
+
+    /// Takes the tags of all homes away.
+    pub(super) fn clear_tags(&self) {
+        let slots = self.slots();
+        for number in 0..slots.homes() as u64 {
+            let tag = at(home::reference(number) as u32) - TAG_WORDS;
+            if self.mapping.load(tag) != 0 {
+                self.mapping.store(tag, 0);
+            }
+        }
     }
 
     /// Takes over the blobs in these places, which an earlier daemon has left, before any other is
@@ -56,20 +107,18 @@ impl Arena {
     pub(super) fn inherit(
         self: &Arc<Self>,
         places: &[(Option<u64>, u64)],
-        seed: u64,
     ) -> io::Result<Vec<Blob>> {
         // What the earlier one gave back last may still be read.
         wait_for_readers()?;
         let mut used = Vec::with_capacity(places.len());
         let mut inherited = self.inherited();
-        inherited.seed = seed;
         for &(hash, place) in places {
             let place = u32::try_from(place).map_err(io::Error::other)?;
             let head = Head::from_bits(self.mapping.load(at(place)));
             if head.units() == 0 {
                 return Err(io::Error::other("a place without a blob"));
             }
-            used.push((place, head.units() * blob::SLOT_OCTETS as usize));
+            used.push((place, octets_at(place, head.units())));
             if let Some(hash) = hash {
                 inherited.by_hash.insert(hash, place);
                 inherited.holders.insert(place, (hash, 0));
@@ -92,7 +141,7 @@ impl Arena {
             return None;
         }
         let name = name_in(octets)?;
-        let hash = owner_hash(inherited.seed, name);
+        let hash = owner_hash(self.seed, name);
         let place = *inherited.by_hash.get(&hash)?;
         // SAFETY: a place that is inherited and held is not written.
         let there = unsafe { self.mapping.octets(at(place), octets.len()) };
@@ -137,16 +186,26 @@ impl Arena {
         if let Some(place) = self.share(octets) {
             return Some(Blob::leased(room, place, len));
         }
-        let taken = self.slots().take(octets.len());
+        let taken = self.take(octets);
         let place = match taken {
             Some(place) => place,
             None => {
                 self.recycle().ok()?;
-                self.slots().take(octets.len())?
+                self.take(octets)?
             }
         };
         self.mapping.fill(at(place), octets);
         Some(Blob::leased(room, place, len))
+    }
+
+    /// A place for these octets: the home of the name in them, if it is free.
+    fn take(&self, octets: &[u8]) -> Option<u32> {
+        let is_small = octets.len() <= home::ROOM_OCTETS as usize;
+        let name = name_in(octets).filter(|_| is_small);
+        let home = name.map(|name| home::number(owner_hash(self.seed, name), self.home_mask()));
+        let mut slots = self.slots();
+        let at_home = home.and_then(|home| slots.take_home(home, octets.len()));
+        at_home.or_else(|| slots.take(octets.len()))
     }
 
     /// Makes places free that were given back, if there are many of them. May take milliseconds.
@@ -189,10 +248,14 @@ pub(super) fn name_in(octets: &[u8]) -> Option<&[u8]> {
 
 /// The word at which a place starts.
 const fn at(place: u32) -> usize {
-    const SLOTS_PER_PAGE: u32 = blob::MAX_OCTETS / blob::SLOT_OCTETS;
-    let page = place / SLOTS_PER_PAGE;
-    let slot = place % SLOTS_PER_PAGE;
-    page as usize * (blob::PAGE_OCTETS as usize / 8) + slot as usize * WORDS_PER_SLOT
+    let (page, octets) = blob::reference::parts(place as u64);
+    (page as usize * blob::PAGE_OCTETS as usize + octets as usize) / 8
+}
+
+/// Octets of so many units from a place on.
+const fn octets_at(place: u32, units: usize) -> usize {
+    let (_, octets) = blob::reference::parts(place as u64);
+    units * blob::SLOT_OCTETS as usize - (octets % blob::SLOT_OCTETS) as usize
 }
 
 impl Room for Arena {
@@ -222,6 +285,7 @@ pub(super) struct ArenaEncoder(pub(super) Arc<Arena>);
 impl Encoder for ArenaEncoder {
     fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
         let own = BlobEncoder.encode(snapshot, node)?;
+        self.0.expect(snapshot.len());
         Some(self.0.lease(&own).unwrap_or(own))
     }
 

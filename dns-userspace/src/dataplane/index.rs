@@ -5,16 +5,19 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::MapData;
 
+use super::homes::Homes;
 use super::shortcuts::Shortcuts;
 use super::sys::bpf;
 
 /// Entries written by one system call.
 const BATCH: usize = 4096;
 
-/// The BPF map INDEX with its shortcuts, and changes of it that are not written yet.
+/// The BPF map INDEX with its shortcuts and the tags of homes, and changes of it that are not written
+/// yet.
 pub(super) struct Index {
     map: MapData,
     shortcuts: Shortcuts,
+    homes: Homes,
     hashes: Vec<u64>,
     places: Vec<u64>,
 }
@@ -24,10 +27,11 @@ pub(super) type Refused = Vec<(u64, i32)>;
 
 impl Index {
     /// `map` has keys and values of eight octets.
-    pub(super) const fn new(map: MapData, shortcuts: Shortcuts) -> Self {
+    pub(super) const fn new(map: MapData, shortcuts: Shortcuts, homes: Homes) -> Self {
         Self {
             map,
             shortcuts,
+            homes,
             hashes: Vec::new(),
             places: Vec::new(),
         }
@@ -48,8 +52,10 @@ impl Index {
         self.batch(BPF_MAP_UPDATE_BATCH, refused);
         for (hash, place) in self.hashes.drain(..).zip(self.places.drain(..)) {
             self.shortcuts.insert(hash, place as u32);
+            self.homes.insert(hash, place as u32);
         }
         for (hash, _) in refused.iter().skip(before) {
+            self.homes.remove(*hash);
             self.shortcuts.remove(*hash);
         }
     }
@@ -59,6 +65,7 @@ impl Index {
         const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
         for some in hashes.chunks(BATCH) {
             for hash in some {
+                self.homes.remove(*hash);
                 self.shortcuts.remove(*hash);
             }
             self.hashes.extend_from_slice(some);
@@ -103,24 +110,28 @@ impl Index {
         }
     }
 
-    /// Has shortcuts for as many names, if there are too few.
+    /// Has shortcuts and homes for as many names, if there are too few.
     ///
     /// # Errors
-    /// The kernel does not tell what is in the index: what it has not told is not among the shortcuts.
-    pub(super) fn widen_shortcuts(&mut self, names: usize) -> io::Result<()> {
-        match self.shortcuts.is_narrow(names) {
-            true => self.renew_shortcuts(names),
+    /// The kernel does not tell what is in the index: for what it has not told there is no shorter way.
+    pub(super) fn widen(&mut self, names: usize) -> io::Result<()> {
+        match self.shortcuts.is_narrow(names) || self.homes.are_few() {
+            true => self.renew(names),
             false => Ok(()),
         }
     }
 
-    /// Makes all shortcuts anew, for as many names.
+    /// Makes all shortcuts and tags anew, for as many names.
     ///
     /// # Errors
-    /// As [`Self::widen_shortcuts`].
-    pub(super) fn renew_shortcuts(&mut self, names: usize) -> io::Result<()> {
+    /// As [`Self::widen`].
+    pub(super) fn renew(&mut self, names: usize) -> io::Result<()> {
+        self.homes.renew();
         self.shortcuts.widen(names);
-        self.visit(|hash, place| self.shortcuts.insert(hash, place as u32))
+        self.visit(|hash, place| {
+            self.shortcuts.insert(hash, place as u32);
+            self.homes.insert(hash, place as u32);
+        })
     }
 
     /// All entries: hashes and places.

@@ -20,6 +20,7 @@ mod bpf;
 mod clients;
 mod detach;
 mod device;
+mod homes;
 mod hook;
 mod index;
 mod lease;

@@ -13,7 +13,8 @@ use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp as XdpProgram};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use dns_common::policy::{
-    INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, SHORTCUTS_WORD, flags,
+    HOMES_WORD, INTERFACE_SLOTS, LEASE_WORD, MAX_ADDRESSES, SAMPLE_WORD, SEED_WORD, SHORTCUTS_WORD,
+    flags,
 };
 use dns_common::shortcut::WORDS;
 use dns_common::tally::COUNTERS;
@@ -21,7 +22,10 @@ use dns_common::{Interface, Policy, RateLimit};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use super::arena::Arena;
 use super::clients::Allowed;
+use super::homes::Homes;
+use super::index::Index;
 use super::lease::{Clock, tick};
 use super::mapping::Mapping;
 use super::pins::{self, Set};
@@ -235,16 +239,18 @@ impl Xdp {
         let index = take_hash_map(&mut ebpf, "INDEX")?;
         let words = Mapping::new(array(&ebpf, "SHORTCUTS")?, shortcuts as usize * WORDS)
             .context("mapping the BPF map SHORTCUTS")?;
+        let shortcuts = Shortcuts::new(words, Arc::clone(&policy), shortcuts);
+        let arena = Arena::new(array(&ebpf, "BLOBS")?, pages, seed);
+        let arena = Arc::new(arena.context("mapping the BPF map BLOBS")?);
+        let homes = Homes::new(Arc::clone(&arena), Arc::clone(&policy));
         let mut publisher = Publisher::new(
-            index,
-            Shortcuts::new(words, Arc::clone(&policy), shortcuts),
-            array(&ebpf, "BLOBS")?,
-            pages,
+            Index::new(index, shortcuts, homes),
+            arena,
             array(&ebpf, "ZONES")?,
             seed,
             settings.max_names as usize,
         )
-        .context("mapping the BPF arrays")?;
+        .context("mapping the BPF map ZONES")?;
         if is_adopted {
             publisher.adopt().context("reading the maps")?;
         }
@@ -294,7 +300,7 @@ impl Xdp {
         // SAFETY: `Policy` is `repr(C)`, without padding, and made of whole words.
         let words: [u64; POLICY_WORDS] = unsafe { std::mem::transmute(policy) };
         for (at, word) in words.into_iter().enumerate() {
-            if at != LEASE_WORD && at != SHORTCUTS_WORD {
+            if ![LEASE_WORD, SHORTCUTS_WORD, HOMES_WORD].contains(&at) {
                 self.policy.store(at, word);
             }
         }

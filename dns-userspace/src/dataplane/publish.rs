@@ -26,7 +26,16 @@
 //!    gone before the place that it leads to goes back. A word may be missing, or be found by a hash
 //!    with the same upper half: the index is asked, or the name compared.
 //!
-//! By 3 and 4 an answer is from one blob, by 1 and 2 that blob is as it was written for the name in it,
+//! 5. *A tag says what the index says.* A small blob may live in a home, at the place that the hash of
+//!    its name gives, and is found there by its tag: one word, which is set after the entry of the
+//!    index leads to the blob and after the blob is written, and cleared before the entry goes or
+//!    after it leads elsewhere; in each case before the place goes back. So 1 to 4 hold for it as
+//!    well: whoever finds the tag finds the old or the new answer, and a home is written again only a
+//!    grace period after its tag went. A reader has no address from the tag, so the program makes the
+//!    address of the blob depend on it: the order is again one that every processor keeps. A tag is
+//!    the whole hash, and may be missing.
+//!
+//! By 3 to 5 an answer is from one blob, by 1 and 2 that blob is as it was written for the name in it,
 //! and the name is the one asked: no answer is torn and none is another's. `tests/publication.rs`
 //! tries it with ten thousand changes a second.
 //!
@@ -50,14 +59,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use aya::maps::MapData;
 use dns_common::blob::{self, Head};
 use tracing::warn;
 
 use super::arena::{Arena, ArenaEncoder, name_in};
 use super::index::{Index, Refused};
 use super::mapping::Mapping;
-use super::shortcuts::Shortcuts;
 use crate::zones::blob::Blob;
 use crate::zones::hash::owner_hash;
 use crate::zones::{Encoder, Name, Node, Snapshot, ZoneIndex};
@@ -131,17 +138,15 @@ struct Step {
 
 impl Publisher {
     pub(super) fn new(
-        index: MapData,
-        shortcuts: Shortcuts,
-        blobs: BorrowedFd<'_>,
-        pages: u32,
+        index: Index,
+        arena: Arc<Arena>,
         zones: BorrowedFd<'_>,
         seed: u64,
         capacity: usize,
     ) -> io::Result<Self> {
         Ok(Self {
-            index: Index::new(index, shortcuts),
-            arena: Arc::new(Arena::new(blobs, pages)?),
+            index,
+            arena,
             zones: Mapping::new(zones, blob::MAX_ZONES as usize)?,
             capacity,
             shown: Arc::new(Snapshot::empty(seed)),
@@ -178,7 +183,7 @@ impl Publisher {
             .chain(denials.iter().map(|&(_, place)| (None, place)))
             .collect();
         let seed = self.seed();
-        let mut blobs = self.arena.inherit(&places, seed)?.into_iter();
+        let mut blobs = self.arena.inherit(&places)?.into_iter();
         for ((hash, _), blob) in entries.into_iter().zip(&mut blobs) {
             if name_in(&blob).is_none_or(|name| owner_hash(seed, name) != hash) {
                 return Err(io::Error::other("a name is not where its hash says"));
@@ -191,7 +196,8 @@ impl Publisher {
             }
         }
         self.names = self.inherited.len();
-        self.index.renew_shortcuts(self.names)
+        self.arena.expect(self.names);
+        self.index.renew(self.names)
     }
 
     /// Takes out what an earlier daemon has published and this snapshot does not have. Names of a
@@ -267,10 +273,7 @@ impl Publisher {
         let was_full = self.is_any(Absent::Full);
         let before = Arc::clone(&self.shown);
         let mut step = Step::default();
-        if let Err(error) = self
-            .index
-            .widen_shortcuts(snapshot.len().min(self.capacity))
-        {
+        if let Err(error) = self.index.widen(snapshot.len().min(self.capacity)) {
             warn!(%error, "some names have no shortcut: reading the BPF map INDEX");
         }
         // Blobs were written by plain stores; what follows makes them known.
