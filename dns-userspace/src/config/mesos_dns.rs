@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::found::Found;
-use super::members::Members;
+use super::members;
 use super::{
     Authentication, Config, Credentials, Problem, Secret, Server, Tls, Transfer, Xdp, cache, dcos,
     reverse, transfer,
@@ -109,6 +109,25 @@ impl Reading {
         found.value
     }
 
+    /// Notes a value that no key can have.
+    fn unusable(&mut self, key: &str, unusable: &members::Unusable) {
+        let value = match unusable {
+            members::Unusable::Number(text) => Some(text.clone()),
+            members::Unusable::Depth => None,
+        };
+        let key = known(key).unwrap_or(key);
+        self.problems.push(Problem {
+            file: self.path.clone(),
+            key: Some(key.to_owned()),
+            value,
+            message: format!(
+                "failed to unmarshal config file \"{}\": {key}: {unusable}",
+                self.path.display()
+            ),
+            accepted: Some("numbers of 64 bits, and lists and objects as documented"),
+        });
+    }
+
     /// Notes a problem with a key, unless the key could not even be read.
     pub(super) fn problem(
         &mut self,
@@ -184,7 +203,7 @@ fn defaults(path: &Path) -> Config {
     }
 }
 
-/// Reads the file's content. Octets that are not UTF-8 become U+FFFD.
+/// Reads the file's content. What is no Unicode becomes U+FFFD.
 pub(super) fn read(body: &[u8], path: &Path) -> Reading {
     let mut reading = Reading {
         path: path.to_owned(),
@@ -197,10 +216,13 @@ pub(super) fn read(body: &[u8], path: &Path) -> Reading {
         warnings: Vec::new(),
         named_keys: BTreeMap::new(),
     };
-    match serde_json::from_str::<Members>(&String::from_utf8_lossy(body)) {
-        Ok(Members(members)) => {
+    match members::read(body, |key| known(key).is_some()) {
+        Ok(members) => {
             for (key, value) in members {
-                read_key(&mut reading, &key, &value);
+                match value {
+                    Ok(value) => read_key(&mut reading, &key, &value),
+                    Err(unusable) => reading.unusable(&key, &unusable),
+                }
             }
         }
         Err(error) => reading.problems.push(Problem {
@@ -217,8 +239,14 @@ pub(super) fn read(body: &[u8], path: &Path) -> Reading {
     reading
 }
 
+/// A key as `/v1/config` spells it.
+fn known(key: &str) -> Option<&'static str> {
+    let mut keys = KEYS.into_iter();
+    keys.find(|one| one.eq_ignore_ascii_case(key))
+}
+
 fn read_key(reading: &mut Reading, key: &str, value: &Value) {
-    let Some(key) = KEYS.iter().find(|one| one.eq_ignore_ascii_case(key)) else {
+    let Some(key) = known(key) else {
         let legacy = LEGACY_KEYS.iter().any(|one| one.eq_ignore_ascii_case(key));
         reading.warnings.push(if legacy {
             format!("key {key:?} of an older mesos-dns has no effect")
@@ -234,7 +262,7 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
         problems: &mut reading.problems,
         late: &mut reading.late,
     };
-    match *key {
+    match key {
         "RefreshSeconds" => found.seconds(value, &mut config.refresh_seconds, 1),
         "Port" => found.port(value, &mut config.port),
         "Timeout" => {
@@ -304,7 +332,7 @@ fn read_key(reading: &mut Reading, key: &str, value: &Value) {
             reading.config.secondary = reading.take("secondary", found);
         }
         _ => {
-            let unknown = match *key {
+            let unknown = match key {
                 "cache" => cache::read(&mut found, value, &mut config.cache),
                 "reverse" => reverse::read(&mut found, value, &mut config.reverse),
                 _ => found.xdp(value, &mut config.xdp),

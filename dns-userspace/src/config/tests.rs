@@ -349,6 +349,67 @@ fn addresses_that_can_be_together_are_taken() {
     }
 }
 
+/// Go's decoder skips what it does not know, and repairs text (mesos-dns takes all of these).
+#[test]
+fn unknown_keys_may_have_any_value_of_json() {
+    let deep = format!("{}{}", "[".repeat(9_000), "]".repeat(9_000));
+    for value in [
+        "1e400",
+        "-1E+999999",
+        r#""\ud800x""#,
+        r#"{"\udc00":[1e400]}"#,
+        &deep,
+    ] {
+        let checked = with(&format!(r#""_remark":{value},"\ud800":0"#));
+        assert_eq!(checked.problems, []);
+        assert_eq!(checked.warnings.len(), 2, "{:?}", checked.warnings);
+    }
+    assert_eq!(
+        config(r#""File":"\ud800x\udfff""#).file,
+        "\u{fffd}x\u{fffd}"
+    );
+    assert_eq!(config(r#""TTL":7,"SOASerial":null"#).ttl, 7);
+}
+
+#[test]
+fn numbers_and_nesting_beyond_all_bounds_are_refused_by_name() {
+    let deep = format!("{}{}", "[".repeat(9_000), "]".repeat(9_000));
+    for (key, value, shown, words) in [
+        (
+            "TTL",
+            "1e400",
+            Some("1e400"),
+            "TTL: the number 1e400 is out of range",
+        ),
+        (
+            "xdp",
+            r#"{"a":[1e400]}"#,
+            Some("1e400"),
+            "xdp: the number 1e400 is out of range",
+        ),
+        (
+            "Masters",
+            &deep,
+            None,
+            "Masters: lists and objects are nested more than 64 deep",
+        ),
+    ] {
+        // In any case, and what follows is read.
+        let lower = key.to_lowercase();
+        let problems = checked(&format!(
+            r#"{{"zk":"zk://10.0.0.1:1/m","{lower}":{value},"Port":-1}}"#
+        ));
+        let [problem, port] = &problems.problems[..] else {
+            panic!("{key}: {problems:?}");
+        };
+        assert_eq!(problem.key.as_deref(), Some(key));
+        assert_eq!(problem.value.as_deref(), shown);
+        let message = format!("failed to unmarshal config file \"{PATH}\": {words}");
+        assert_eq!(problem.message, message);
+        assert_eq!(port.key.as_deref(), Some("Port"));
+    }
+}
+
 #[test]
 fn text_that_is_no_json_object_is_refused() {
     for body in [

@@ -142,6 +142,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads `true` or `false`.
+    ///
+    /// # Errors
+    /// When the next value is neither.
+    pub fn boolean(&mut self) -> Result<bool> {
+        let is_true = match self.peek() {
+            Some(b't') => true,
+            Some(b'f') => false,
+            _ => return Err(self.error("true or false")),
+        };
+        self.word()?;
+        Ok(is_true)
+    }
+
     /// Reads a number, as its text.
     ///
     /// # Errors

@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_nobody_reads_may_have_any_value() {
+        let deep = format!("{}{}", "[".repeat(9_000), "]".repeat(9_000));
+        for value in ["1e400", r#"{"\udc00":"\ud800"}"#, &deep] {
+            let body = format!(r#"{{"x":{value},"leader":"m@h"}}"#);
+            assert_eq!(leader_of(body.as_bytes()).unwrap(), "m@h");
+        }
+    }
+
+    #[test]
     fn what_is_no_state_is_an_error() {
         let bad: [&[u8]; 9] = [
             b"",
