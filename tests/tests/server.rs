@@ -181,6 +181,57 @@ fn a_truncated_response_is_whole_over_tcp() {
     assert_eq!(huge.answer.len(), 2000);
 }
 
+/// BIND and NSD answer queries of any length over UDP; here they are answered over TCP.
+#[test]
+fn a_query_longer_than_the_buffer_is_sent_to_tcp() {
+    let served = start();
+    let server = served.address();
+    // RFC 7830: padding, in the one OPT record.
+    let padded = |octets: usize| {
+        let mut query = QUERY.to_vec();
+        query[11] = 1;
+        let padding = octets - query.len() - 15;
+        query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+        query.extend(u16::try_from(padding + 4).unwrap().to_be_bytes());
+        query.extend([0, 12]);
+        query.extend(u16::try_from(padding).unwrap().to_be_bytes());
+        query.resize(octets, 0);
+        query
+    };
+    let client = udp_client(server);
+    let fits = ask_udp(&client, &padded(4096));
+    assert_eq!(
+        (fits[2], fits[3] & 0xf, fits[7]),
+        (0x85, 0, 2),
+        "AA, RD, NOERROR"
+    );
+    for octets in [4097, 5000, 60_000] {
+        let query = padded(octets);
+        let response = ask_udp(&client, &query);
+        // QR, TC and RD of the query; the question and nothing else.
+        assert_eq!(response[..2], query[..2]);
+        assert_eq!(response[2..4], [0x83, 0]);
+        assert_eq!(response[4..12], [0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(response[12..], QUERY[12..]);
+        let mut stream = tcp_client(server);
+        stream.write_all(&framed(&query)).unwrap();
+        let whole = read_framed(&mut stream).unwrap();
+        assert_eq!((whole.len(), &whole[2..12]), (fits.len(), &fits[2..12]));
+    }
+    // What is no question is not taken for one.
+    let mut several = padded(5000);
+    several[5] = 2;
+    assert_eq!(ask_udp(&client, &several)[2..4], [0x80, 1], "FORMERR");
+    let mut response = padded(5000);
+    response[2] |= 0x80;
+    client.send(&response).unwrap();
+    assert_eq!(
+        ask_udp(&client, &padded(4096)),
+        fits,
+        "and no response before"
+    );
+}
+
 #[test]
 fn records_rotate_with_the_id_as_in_dcos_dns() {
     let served = start();

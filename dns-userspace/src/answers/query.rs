@@ -79,6 +79,18 @@ impl<'m> Query<'m> {
     /// # Errors
     /// The message gets no response, or one without a question: see [`Rejection`].
     pub fn parse(message: &'m [u8]) -> Result<Self, Rejection<'m>> {
+        Self::parse_as(message, true)
+    }
+
+    /// Reads a message of which only the front is there: header and question.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_front(message: &'m [u8]) -> Result<Self, Rejection<'m>> {
+        Self::parse_as(message, false)
+    }
+
+    fn parse_as(message: &'m [u8], is_whole: bool) -> Result<Self, Rejection<'m>> {
         const FORMERR: Rejection<'_> = Rejection::Header(Rcode::FORMERR);
         let mut reader = Reader { message, at: 0 };
         let header = reader.header().ok_or(Rejection::Ignore)?;
@@ -98,7 +110,10 @@ impl<'m> Query<'m> {
         let rtype = Rtype(reader.u16().ok_or(FORMERR)?);
         let class = reader.u16().ok_or(FORMERR)?;
         let question = message.get(HEADER_OCTETS..reader.at).ok_or(FORMERR)?;
-        let edns = reader.records(&header).ok_or(FORMERR)?;
+        let edns = match is_whole {
+            true => reader.records(&header).ok_or(FORMERR)?,
+            false => None,
+        };
         Ok(Self {
             id: header.id,
             flags: header.flags,

@@ -165,6 +165,29 @@ impl Basis<'_> {
         Outcome::Nothing
     }
 
+    /// Sends to TCP, which has room for it, whoever sent a message over UDP of which the buffer has
+    /// only the front.
+    pub(super) fn answer_cut(self, front: &[u8], client: Client, tally: &mut Totals) -> Outcome {
+        tally.queries += 1;
+        tally.breakdown.request(client.address.is_ipv6(), front);
+        let guard = &self.rules.terms.guard;
+        if !guard.allows(client.address) {
+            tally.prohibited += 1;
+            return Outcome::Nothing;
+        }
+        if guard.take(client.address) == Allowance::Drop {
+            tally.limited += 1;
+            return Outcome::Nothing;
+        }
+        match Query::parse_front(front) {
+            Ok(query) => {
+                let size = self.rules.policy.size(&query, client.transport);
+                respond(write_truncated(&query, size), Rcode::NOERROR, tally)
+            }
+            Err(rejection) => self.reject(front, rejection, client, tally),
+        }
+    }
+
     /// Responds to a message that is no query, or has no question.
     fn reject(
         self,

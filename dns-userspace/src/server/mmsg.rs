@@ -20,7 +20,8 @@ use packet_info::{
     put_local_address, went_to_many,
 };
 
-/// Octets of a receive buffer; a longer query is cut and found malformed.
+/// Octets of a receive buffer. Of a longer query only the front is there, and its client goes to TCP:
+/// more room would cost every query cache, for some that nobody sends but as a test.
 pub const BUFFER_OCTETS: usize = 4096;
 
 /// `IP_PMTUDISC_OMIT`: the size of our datagrams does not follow what ICMP claims, which takes
@@ -130,15 +131,21 @@ impl Batch {
     pub fn datagram(&mut self, position: usize) -> Option<(&mut [u8; BUFFER_OCTETS], usize)> {
         let header = self.headers.get(..self.received)?.get(position)?;
         let slot = self.slots.get_mut(position)?;
-        let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        // SAFETY: the kernel filled this header, and its control buffer is that of its slot.
-        let went_to_many = self.takes_local && unsafe { went_to_many(&header.msg_hdr) };
-        let len = if cut || went_to_many || port(&slot.name) == 0 {
+        let len = if is_cut(header) || !is_answerable(header, slot, self.takes_local) {
             0
         } else {
             (header.msg_len as usize).min(BUFFER_OCTETS)
         };
         Some((&mut slot.buffer, len))
+    }
+
+    /// The front of a datagram that did not fit, if it can be responded to.
+    #[must_use]
+    pub fn front(&self, position: usize) -> Option<&[u8; BUFFER_OCTETS]> {
+        let header = self.headers.get(..self.received)?.get(position)?;
+        let slot = self.slots.get(position)?;
+        let is_front = is_cut(header) && is_answerable(header, slot, self.takes_local);
+        is_front.then_some(&slot.buffer)
     }
 
     /// Where a datagram came from.
@@ -198,6 +205,18 @@ impl Batch {
         // it stays as long as `self` lives, and the kernel wrote the lengths.
         queued - unsafe { send_all(socket, outgoing) }
     }
+}
+
+/// Whether the datagram of a received header was longer than its buffer.
+const fn is_cut(header: &libc::mmsghdr) -> bool {
+    header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0
+}
+
+/// Whether a received datagram has a source that can be sent to, and went to us alone.
+fn is_answerable(header: &libc::mmsghdr, slot: &Slot, takes_local: bool) -> bool {
+    // SAFETY: the kernel filled this header, and its control buffer is that of its slot.
+    let went_to_many = takes_local && unsafe { went_to_many(&header.msg_hdr) };
+    !went_to_many && port(&slot.name) != 0
 }
 
 /// Sends one datagram, without waiting for room.
@@ -458,14 +477,19 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_that_does_not_fit_has_no_octets() {
+    fn a_datagram_that_does_not_fit_has_a_front_only() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let target = socket.local_addr().unwrap();
-        client.send_to(&[7; BUFFER_OCTETS + 1], target).unwrap();
         let mut batch = Batch::new(1, false);
-        assert_eq!(batch.receive(socket.as_fd()).unwrap(), 1);
-        assert_eq!(batch.datagram(0).unwrap().1, 0);
+        for (octets, fits) in [(BUFFER_OCTETS, true), (BUFFER_OCTETS + 1, false)] {
+            client.send_to(&vec![7; octets], target).unwrap();
+            assert_eq!(batch.receive(socket.as_fd()).unwrap(), 1);
+            let expected = if fits { octets } else { 0 };
+            assert_eq!(batch.datagram(0).unwrap().1, expected);
+            assert_eq!(batch.front(0).is_none(), fits);
+        }
+        assert_eq!(batch.front(0), Some(&[7; BUFFER_OCTETS]));
     }
 
     #[test]

@@ -160,6 +160,14 @@ impl Worker<'_> {
             is_encrypted: false,
             idle: None,
         };
+        if len == 0 {
+            // Of a datagram that did not fit there is a front.
+            let outcome = match self.batch.front(position) {
+                Some(front) => basis.answer_cut(front, client, &mut self.tally),
+                None => basis.answer(&mut [], 0, client, &mut self.tally),
+            };
+            return self.finish(position, outcome);
+        }
         let mut outcome = basis.answer(buffer, len, client, &mut self.tally);
         if matches!(outcome, Outcome::Claimed) {
             let message = buffer.get(..len).unwrap_or_default().to_vec();
