@@ -8,8 +8,8 @@
 //! no EDNS; `guess` gives three wrong ids over UDP and nothing after; anything else gives one
 //! address.
 //!
-//! The whole server can be made to hold its responses over UDP or to be silent, and to speak octets
-//! of the test's own.
+//! The whole server can be made to hold its responses over UDP or to be silent, to spoil what it
+//! says, and to speak octets of the test's own.
 
 use std::{
     io::{self, Read, Write},
@@ -39,6 +39,26 @@ struct Script {
     is_silent: bool,
     is_holding: bool,
     held: Vec<(Vec<u8>, SocketAddr)>,
+    spoil: Option<Spoil>,
+}
+
+/// Changes a response, whose question ends at that octet.
+pub type Spoil = fn(&mut Vec<u8>, usize);
+
+impl Script {
+    /// The responses to a query.
+    fn respond(&self, query: &[u8], udp_limit: Option<usize>) -> Vec<Vec<u8>> {
+        if self.is_silent {
+            return Vec::new();
+        }
+        let mut responses = respond(query, self.answer, udp_limit);
+        if let Some((spoil, end)) = self.spoil.zip(question_end(query)) {
+            for response in &mut responses {
+                spoil(response, end);
+            }
+        }
+        responses
+    }
 }
 
 /// A query as it arrived.
@@ -69,6 +89,7 @@ impl Upstream {
                 is_silent: false,
                 is_holding: false,
                 held: Vec::new(),
+                spoil: None,
             })),
         };
         let server = upstream.clone();
@@ -86,6 +107,11 @@ impl Upstream {
     /// Whether it takes queries and says nothing, over UDP and TCP.
     pub fn set_silent(&self, is_silent: bool) {
         self.script().is_silent = is_silent;
+    }
+
+    /// Has every response spoilt in this way, or none.
+    pub fn set_spoil(&self, spoil: Option<Spoil>) {
+        self.script().spoil = spoil;
     }
 
     /// Keeps responses over UDP back until [`release`](Self::release).
@@ -150,11 +176,7 @@ impl Upstream {
         while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
             let query = buffer.get(..len).unwrap_or_default();
             let mut script = self.script();
-            let responses = if script.is_silent {
-                Vec::new()
-            } else {
-                respond(query, script.answer, Some(udp_limit(query)))
-            };
+            let responses = script.respond(query, Some(udp_limit(query)));
             let is_holding = script.is_holding;
             if is_holding {
                 let held = responses.iter().map(|response| (response.clone(), from));
@@ -182,13 +204,8 @@ impl Upstream {
         let mut query = vec![0; usize::from(u16::from_be_bytes(len))];
         stream.read_exact(&mut query)?;
         self.note(&query, from, true);
-        let script = self.script();
-        let (answer, is_silent) = (script.answer, script.is_silent);
-        drop(script);
-        if is_silent {
-            return Ok(());
-        }
-        for response in respond(&query, answer, None) {
+        let responses = self.script().respond(&query, None);
+        for response in responses {
             let len = u16::try_from(response.len()).unwrap_or_default();
             stream.write_all(&[&len.to_be_bytes(), response.as_slice()].concat())?;
         }

@@ -18,7 +18,7 @@ use tests::{
     dig::Response,
     needs_tool,
     served::{Plan, Served},
-    upstream::{TTL, Upstream},
+    upstream::{Spoil, TTL, Upstream},
 };
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -117,6 +117,52 @@ fn the_next_upstream_is_asked_after_servfail_refused_and_silence() {
             at.count()
         };
         assert_eq!((asked(&first), asked(&second)), (1, 1), "{label}");
+    }
+}
+
+/// Each in the one record of an answer, which begins behind the question.
+const SPOILT: [(&str, Spoil); 6] = [
+    ("owner-loops", |message, at| {
+        message[at..at + 2].copy_from_slice(&(0xc000 | at as u16).to_be_bytes());
+    }),
+    ("owner-outside", |message, at| {
+        message[at..at + 2].copy_from_slice(&[0xff, 0xff]);
+    }),
+    ("address-of-three-octets", |message, at| {
+        message[at + 11] = 3;
+        message.remove(at + 12);
+    }),
+    ("other-class", |message, at| message[at + 5] = 3),
+    ("record-missing", |message, _| message[7] = 2),
+    ("cut", |message, at| message.truncate(at + 13)),
+];
+
+/// The next is asked, as mesos-dns does; when none is left, the client is told so.
+#[test]
+fn a_response_that_cannot_be_parsed_is_that_of_no_upstream() {
+    needs_tool!("dig");
+    let [first, second] = upstreams();
+    let served = serve(&[&first, &second]);
+    for (what, spoil) in SPOILT {
+        first.set_spoil(Some(spoil));
+        second.set_spoil(None);
+        let response = ask(&served, &format!("{what}.example.org"));
+        assert_eq!(response.status, "NOERROR", "{what}");
+        assert_eq!(response.data("A"), ["203.0.113.1"], "{what}");
+        second.set_spoil(Some(spoil));
+        let response = ask(&served, &format!("{what}.example.net"));
+        assert_eq!(response.status, "SERVFAIL", "{what}");
+        assert_eq!(response.answer.len(), 0, "{what}");
+        let asked = |upstream: &Upstream| {
+            let label = what.as_bytes();
+            let seen = upstream.seen();
+            let at = seen
+                .iter()
+                .filter(|one| one.message[13..][..label.len()].eq_ignore_ascii_case(label));
+            at.count()
+        };
+        // One that failed is asked behind the others, so not always for the first name.
+        assert!(asked(&first) >= 1 && asked(&second) >= 2, "{what}");
     }
 }
 
