@@ -367,7 +367,7 @@ impl Found<'_> {
                 for (zone, servers) in zones {
                     let mut list = Vec::new();
                     self.texts(servers, &mut list);
-                    slot.entry(zone.to_lowercase()).or_default().extend(list);
+                    slot.insert(zone.clone(), list);
                 }
             }
             Value::Null => slot.clear(),

@@ -74,8 +74,8 @@ pub struct Config {
     pub soa_rname: String,
     /// `Masters`, each `host:port`.
     pub masters: Vec<String>,
-    /// `ZoneResolvers`: upstreams of zones, names in lower case; each an address with or without
-    /// port.
+    /// `ZoneResolvers`: upstreams of zones, whose names are as written, in any case; each an address
+    /// with or without port.
     pub zone_resolvers: BTreeMap<String, Vec<String>>,
     /// `Resolvers`: the default upstreams; those of this host if the list was empty.
     pub resolvers: Vec<String>,

@@ -114,7 +114,7 @@ fn every_key_is_read_in_any_case() {
     assert_eq!(config.soa_mname, "NS.Mesos.");
     assert_eq!(config.soa_rname, "me.x.y.");
     assert_eq!(config.zk, "zk://a/b");
-    assert_eq!(config.zone_resolvers["corp.example"].len(), 3);
+    assert_eq!(config.zone_resolvers["Corp.Example"].len(), 3);
     assert_eq!(config.resolvers, ["1.1.1.1", "1.0.0.1:54"]);
     assert_eq!(config.ip_sources, [IpSource::Host, IpSource::Docker]);
     assert_eq!(config.domain, "example.org");

@@ -203,7 +203,7 @@ fn zone_resolvers(reading: &mut Reading) {
             let message = format!("invalid domain name: {zone}");
             let accepted = "a domain without final dot";
             reading.problem("ZoneResolvers", zone, message, accepted);
-        } else if *zone == domain {
+        } else if zone.eq_ignore_ascii_case(&domain) {
             let message = format!("can't specify ZoneResolver for Mesos domain ({domain})");
             reading.problem("ZoneResolvers", zone, message, "other domains");
         } else if let Some((entry, wrong)) = each_upstream(servers) {
@@ -213,7 +213,7 @@ fn zone_resolvers(reading: &mut Reading) {
     let all: BTreeSet<String> = zones
         .keys()
         .chain([&domain])
-        .map(|zone| format!(".{zone}"))
+        .map(|zone| format!(".{}", zone.to_lowercase()))
         .collect();
     for inner in &all {
         for outer in &all {

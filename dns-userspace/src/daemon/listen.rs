@@ -146,13 +146,9 @@ pub(super) fn forwarder_settings(
     if let Some((dcos, cluster)) = config.dcos.as_ref().zip(cluster) {
         return dcos_forwarder(config, dcos, cluster, own).map(Some);
     }
-    let zones = config.zone_resolvers.iter().map(|(zone, resolvers)| {
-        let name = Name::from_text(zone).with_context(|| format!("ZoneResolvers: {zone:?}"))?;
-        Ok((name, upstreams("ZoneResolvers", resolvers)?))
-    });
     Ok(Some(forwarder::Settings {
         resolvers: upstreams("Resolvers", &config.resolvers)?,
-        zones: zones.collect::<Result<_>>()?,
+        zones: zone_upstreams(config)?.into_iter().collect(),
         timeout: Duration::from_secs(config.timeout_seconds.into()),
         max_in_flight: MAX_FORWARDS,
         manner: forwarder::Manner::default(),
@@ -169,11 +165,7 @@ fn dcos_forwarder(
     cluster: &Arc<Cluster>,
     own: &[SocketAddr],
 ) -> Result<forwarder::Settings> {
-    let mut zones = BTreeMap::new();
-    for (zone, resolvers) in &config.zone_resolvers {
-        let name = Name::from_text(zone).with_context(|| format!("ZoneResolvers: {zone:?}"))?;
-        zones.insert(name, upstreams("ZoneResolvers", resolvers)?);
-    }
+    let mut zones = zone_upstreams(config)?;
     for (zone, resolvers) in &dcos.forward_zones {
         let resolvers = if resolvers.is_empty() {
             &dcos.upstreams
@@ -227,6 +219,21 @@ fn dcos_forwarder(
     })
 }
 
+/// The upstreams of `ZoneResolvers`. A zone that is there in several cases has those of all.
+fn zone_upstreams(config: &Config) -> Result<BTreeMap<Name, Vec<SocketAddr>>> {
+    let mut zones: BTreeMap<Name, Vec<SocketAddr>> = BTreeMap::new();
+    for (zone, resolvers) in &config.zone_resolvers {
+        let name = Name::from_text(zone).with_context(|| format!("ZoneResolvers: {zone:?}"))?;
+        let all = zones.entry(name).or_default();
+        for one in upstreams("ZoneResolvers", resolvers)? {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    Ok(zones)
+}
+
 fn upstreams(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>> {
     let parse = |text: &String| {
         let address = places::upstream(text);
@@ -261,5 +268,21 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert!(upstreams("Resolvers", &["dns.google".to_owned()]).is_err());
+    }
+    #[test]
+    fn zones_are_found_in_any_case() {
+        let text = r#"{"Masters": ["10.0.0.1:5050"], "Resolvers": ["192.0.2.9"], "ZoneResolvers":
+            {"Corp.Example": ["192.0.2.2", "192.0.2.1"], "corp.EXAMPLE": ["192.0.2.1", "192.0.2.3"]}}"#;
+        let path = std::path::Path::new("/c.json");
+        let checked = crate::config::check_text(
+            text.as_bytes(),
+            path,
+            &crate::config::Surroundings::default(),
+        );
+        let settings = forwarder_settings(&checked.config.unwrap(), None, &[]);
+        let zones = settings.unwrap().unwrap().zones;
+        let at = |last| SocketAddr::from(([192, 0, 2, last], 53));
+        let name = Name::from_text("corp.example").unwrap();
+        assert_eq!(zones, [(name, vec![at(2), at(1), at(3)])]);
     }
 }

@@ -173,6 +173,25 @@ mod tests {
         assert!(body.contains("\"Masters\": null"), "{body}");
     }
 
+    /// As Go shows a map: the names as they are, in the order of their octets.
+    #[test]
+    fn zones_are_shown_as_they_are_written() {
+        let text = r#"{"Masters": ["10.0.0.1:5050"],
+            "ZoneResolvers": {"b.example": ["192.0.2.1"], "Corp.Example": ["192.0.2.2:54"]}}"#;
+        let checked = check_text(
+            text.as_bytes(),
+            Path::new("/c.json"),
+            &Surroundings::default(),
+        );
+        let body = config_body(&checked.config.unwrap(), 7).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let shown = body["ZoneResolvers"].to_string();
+        assert_eq!(
+            shown,
+            r#"{"Corp.Example":["192.0.2.2:54"],"b.example":["192.0.2.1"]}"#
+        );
+    }
+
     #[test]
     fn a_url_without_password_is_shown_as_it_is() {
         for url in [
