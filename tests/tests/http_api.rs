@@ -152,13 +152,17 @@ impl Api {
 
     /// The same to a host of this name.
     fn ask_as(&self, method: &str, path: &str, host: &str, headers: &str) -> Answer {
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+        ))
+    }
+
+    /// Sends a request, and waits until the connection ends.
+    fn send(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
-        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -333,6 +337,26 @@ fn alive_and_ready_are_different_questions() {
     }
     // Probes of load balancers use HEAD.
     assert_eq!(api.ask("HEAD", "/health", "").status, 200);
+}
+
+/// RFC 9112, section 3.2: 400 to a request of HTTP/1.1 without Host or with several. In the words of
+/// Go's server, which ends the connection.
+#[test]
+fn a_request_names_one_host() {
+    let api = start("edge.json", |_| {});
+    for path in ["/v1/version", "/health", "/nowhere"] {
+        let none = api.send(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+        assert_eq!(none.status, 400);
+        assert_eq!(none.body, "400 Bad Request: missing required Host header");
+        let two = api.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"
+        ));
+        assert_eq!(two.status, 400);
+        assert_eq!(two.body, "400 Bad Request: too many Host headers");
+    }
+    // It may be empty, and clients of HTTP/1.0 know of none.
+    assert_eq!(api.ask_as("GET", "/health", "", "").status, 200);
+    assert_eq!(api.send("GET /health HTTP/1.0\r\n\r\n").status, 200);
 }
 
 #[test]

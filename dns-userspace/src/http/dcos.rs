@@ -19,6 +19,7 @@ use sha1::{Digest, Sha1};
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::host;
 use crate::answers::resolve::{Entry, resolve};
 use crate::records::dcos::vips::VipListing;
 use crate::zones::{Name, Rdata, Rtype, Snapshot};
@@ -80,6 +81,7 @@ fn router<S: Source>(source: Arc<S>) -> Router {
         .route("/v1/metrics", get(all_metrics::<S>))
         .route("/v1/metrics/{registry}", get(metrics::<S>))
         .merge(json)
+        .layer(middleware::from_fn(host::require))
         .with_state(source)
 }
 

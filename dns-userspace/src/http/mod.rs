@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::telemetry::{TopService, Watch};
 mod config_body;
 pub mod dcos;
 mod health;
+mod host;
 mod metrics;
 mod path;
 mod process;
@@ -69,6 +70,7 @@ fn router<S: Source>(source: Arc<S>) -> Router {
     // One table of paths, as mesos-dns has other rules for slashes and methods than axum.
     Router::new()
         .fallback(answer::<S>)
+        .layer(middleware::from_fn(host::require))
         .with_state(Arc::new(Api {
             source,
             listings: Semaphore::new(MAX_LISTINGS),
