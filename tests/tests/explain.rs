@@ -71,3 +71,21 @@ fn without_xdp_it_says_what_the_kernel_would_do() {
         "{text}"
     );
 }
+
+/// By the defaults of the configuration.
+#[test]
+fn the_apex_has_its_authority() {
+    for name in ["mesos", "MESOS."] {
+        let text = explain(name, &json!({}));
+        let records: Vec<&str> = text.lines().filter(|one| !one.starts_with(' ')).collect();
+        let expected = [
+            "mesos. SOA ns1.mesos. root.ns1.mesos. 0 60 600 86400 60",
+            "mesos. NS ns1.mesos.",
+        ];
+        assert_eq!(records, expected, "{text}");
+        let served = text.lines().filter(|one| *one == "    DNS: served");
+        assert_eq!(served.count(), 2, "{text}");
+    }
+    let text = explain("nobody.mesos", &json!({}));
+    assert_eq!(text, "no record has the name nobody.mesos\n");
+}

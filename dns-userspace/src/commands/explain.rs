@@ -12,7 +12,7 @@ use crate::answers::{Policy, fast};
 use crate::config::{Config, XdpMode};
 use crate::mesos::{Defects, State};
 use crate::records::{self, Resolve, explain, to_zone};
-use crate::zones::{Editor, Name, Rtype, Snapshot};
+use crate::zones::{Editor, Name, Rtype, Snapshot, Zone};
 
 /// What is said of a name.
 ///
@@ -27,30 +27,52 @@ pub(super) fn text(
 ) -> anyhow::Result<(Vec<u8>, Defects)> {
     let settings = config.record_settings(interfaces);
     let (found, defects) = explain::explain(state, &config.masters, &settings, resolve, name);
-    if found.is_empty() {
-        let text = format!("no record has the name {name}");
-        return Ok((text.into_bytes(), defects));
-    }
     let snapshot = snapshot(config, state, &settings, resolve)?;
-    let lines: Vec<String> = found
-        .iter()
-        .map(|one| {
-            let rtype = match one.rtype {
-                "A" => Rtype::A,
-                "AAAA" => Rtype::AAAA,
-                _ => Rtype::SRV,
-            };
-            let name = one.dns_name.as_ref().map(|name| Name::from_text(name));
-            match name {
-                Some(Ok(name)) => {
-                    let kernel = kernel(config, &snapshot, &name, rtype);
-                    format!("{one}\n    kernel: {kernel}")
-                }
-                _ => one.to_string(),
+    let mut lines = authority(config, &snapshot, name);
+    lines.extend(found.iter().map(|one| {
+        let rtype = match one.rtype {
+            "A" => Rtype::A,
+            "AAAA" => Rtype::AAAA,
+            _ => Rtype::SRV,
+        };
+        let name = one.dns_name.as_ref().map(|name| Name::from_text(name));
+        match name {
+            Some(Ok(name)) => {
+                let kernel = kernel(config, &snapshot, &name, rtype);
+                format!("{one}\n    kernel: {kernel}")
             }
-        })
-        .collect();
+            _ => one.to_string(),
+        }
+    }));
+    if lines.is_empty() {
+        lines.push(format!("no record has the name {name}"));
+    }
     Ok((lines.join("\n").into_bytes(), defects))
+}
+
+/// The records that a zone has of itself, if this is its name.
+fn authority(config: &Config, snapshot: &Snapshot, name: &str) -> Vec<String> {
+    let name = Name::from_text(name).ok();
+    let mut zones = snapshot.zones().iter();
+    let zone = zones.find(|zone| Some(&zone.apex) == name.as_ref());
+    let Some(mut zone) = zone.map(|zone| Zone::clone(zone)) else {
+        return Vec::new();
+    };
+    zone.soa.serial = config.soa_serial;
+    let rrsets = [Some(zone.soa_rrset()), zone.ns_rrset()];
+    let lines = rrsets.into_iter().flatten().flat_map(|rrset| {
+        let rtype = rrset.rtype();
+        let kernel = kernel(config, snapshot, &zone.apex, rtype);
+        let line = |data| {
+            format!(
+                "{} {rtype} {data}\n    rule: the zone itself, by SOAMname and its like\n    \
+                 DNS: served\n    kernel: {kernel}",
+                zone.apex
+            )
+        };
+        rrset.data().iter().map(line).collect::<Vec<_>>()
+    });
+    lines.collect()
 }
 
 /// The zone as it would be served.
