@@ -130,7 +130,17 @@ impl Responder {
         };
         let udp_octets = policy.edns_size();
         let now = unix_seconds();
-        let checked = tsig::check(&self.access.keys, octets, &message, udp_octets, now);
+        let limit = match transport {
+            Transport::Tcp => u16::MAX,
+            Transport::Udp => {
+                let opt = message.opt().ok().flatten();
+                opt.map_or(PLAIN_UDP_OCTETS, |opt| {
+                    opt.class.clamp(PLAIN_UDP_OCTETS, udp_octets)
+                })
+            }
+        };
+        let keys = &self.access.keys;
+        let checked = tsig::check(keys, octets, &message, udp_octets, limit.into(), now);
         let key = checked.key().cloned();
         let (octets, mut signer) = match checked {
             Checked::Unsigned => (octets.to_vec(), None),
@@ -353,7 +363,7 @@ impl Asked<'_> {
 
 fn finish(mut response: Vec<u8>, rcode: Rcode, signer: Option<&mut Signer>) -> Response {
     if let Some(signer) = signer {
-        signer.sign(&mut response, unix_seconds());
+        signer.sign_alone(&mut response, unix_seconds());
     }
     Response::One(response, rcode)
 }

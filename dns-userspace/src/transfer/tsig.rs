@@ -209,6 +209,12 @@ impl Record {
         out
     }
 
+    /// Octets that it has.
+    fn octets(&self) -> usize {
+        let data = self.algorithm.len() + 16 + self.mac.len() + self.other.len();
+        self.key.wire().len() + 10 + data
+    }
+
     fn append_to(&self, message: &mut Vec<u8>) {
         let mut record = self.key.wire().to_vec();
         record.extend_from_slice(&TSIG.0.to_be_bytes());
@@ -288,6 +294,19 @@ fn strip(octets: &[u8], message: &Message) -> Result<Option<Stripped>, Malformed
     Ok(Some(Stripped { octets, record }))
 }
 
+/// Leaves the header of a response that has no room for so many octets more, with TC: names may be so
+/// long that question and signature together pass the 512 octets of a plain client.
+fn shorten(response: &mut Vec<u8>, more: usize, limit: usize) {
+    if response.len() + more > limit {
+        response.truncate(HEADER_OCTETS);
+        let bits = get_u16(response, 2).unwrap_or_default();
+        set_u16(response, 2, bits | flags::TC);
+        for count in [4, 6, 8, 10] {
+            set_u16(response, count, 0);
+        }
+    }
+}
+
 /// Makes a message as it was when its sender signed it: a forwarder may have changed the id.
 fn with_original_id(octets: &mut [u8], record: &Record) {
     set_u16(octets, 0, record.original_id);
@@ -300,6 +319,8 @@ pub(super) struct Signer {
     /// Of the request, then of the last message.
     mac: Vec<u8>,
     is_first: bool,
+    /// Octets that a message may have with its signature.
+    limit: usize,
 }
 
 impl Signer {
@@ -314,6 +335,13 @@ impl Signer {
     /// Signs a finished message, the first or a further one.
     pub(super) fn sign(&mut self, message: &mut Vec<u8>, now: u64) {
         self.sign_with(message, now, 0, Vec::new());
+    }
+
+    /// The same for a response of one message, which is kept within the limit. Of a transfer nothing may
+    /// be left out.
+    pub(super) fn sign_alone(&mut self, message: &mut Vec<u8>, now: u64) {
+        shorten(message, self.octets(), self.limit);
+        self.sign(message, now);
     }
 
     fn sign_with(&mut self, message: &mut Vec<u8>, time: u64, error: u16, other: Vec<u8>) {
@@ -367,12 +395,14 @@ impl Checked {
 }
 
 /// Looks at the signature of a request: key, MAC, time and truncation, in this order (section 5.2).
-/// `now` is in seconds since 1970, `udp_octets` what the OPT record of a refusal offers.
+/// `now` is in seconds since 1970, `udp_octets` what the OPT record of a refusal offers, and `limit`
+/// what a response may have, in octets.
 pub(super) fn check(
     keys: &Keys,
     octets: &[u8],
     message: &Message,
     udp_octets: u16,
+    limit: usize,
     now: u64,
 ) -> Checked {
     let refused = |rcode: u16, record: Option<&Record>, error: u16| {
@@ -385,7 +415,10 @@ pub(super) fn check(
                 other: Vec::new(),
                 ..record.clone()
             };
-            answer.append_to(&mut response);
+            shorten(&mut response, answer.octets(), limit);
+            if response.len() + answer.octets() <= limit {
+                answer.append_to(&mut response);
+            }
         }
         Checked::Refused(response)
     };
@@ -402,12 +435,7 @@ pub(super) fn check(
     let whole = key.algorithm.octets();
     // Section 5.2.2.1.
     if record.mac.len() > whole || record.mac.len() < 10.max(whole / 2) {
-        let is_short_of_any = record.mac.is_empty();
-        return if is_short_of_any {
-            refused(NOTAUTH, Some(&record), error::BADSIG)
-        } else {
-            refused(FORMERR, None, 0)
-        };
+        return refused(FORMERR, None, 0);
     }
     let id = get_u16(&octets, 0).unwrap_or_default();
     with_original_id(&mut octets, &record);
@@ -421,10 +449,12 @@ pub(super) fn check(
         key: Arc::clone(key),
         mac: record.mac.clone(),
         is_first: true,
+        limit,
     };
     // Who has the key gets a signed error (section 5.3.2).
-    let mut refused_signed = |time, error, other| {
+    let mut refused_signed = |time, error, other: Vec<u8>| {
         let mut response = response_head(&octets, message, NOTAUTH, udp_octets);
+        shorten(&mut response, signer.octets() + other.len(), limit);
         signer.sign_with(&mut response, time, error, other);
         Checked::Refused(response)
     };
@@ -506,6 +536,7 @@ impl Exchange {
             key: Arc::clone(key),
             mac: Vec::new(),
             is_first: true,
+            limit: u16::MAX.into(),
         };
         signer.sign(message, now);
         Self {
