@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::events::hosts_of;
 use super::pipeline::lock;
+use super::wanting::Wanting;
 use crate::config::dcos::{ClusterIdSource, MesosSource};
 use crate::config::{Config, Dcos};
 use crate::mesos::leader::Candidates;
@@ -89,6 +90,7 @@ pub(super) struct Cluster {
     unsaved: AtomicBool,
     /// How many VIPs wait for an address because a range is used up.
     pub(super) vips_without_address: AtomicUsize,
+    pub(super) vips_without_name: AtomicUsize,
     /// Where to wish for a state, if what events lack is taken from it.
     wishes: Option<Arc<Notify>>,
     /// Host names to look up: those that records depend on.
@@ -118,6 +120,7 @@ impl Cluster {
             vip_file: dcos.vip_file.clone(),
             unsaved: AtomicBool::new(false),
             vips_without_address: AtomicUsize::new(0),
+            vips_without_name: AtomicUsize::new(0),
             wishes: (dcos.mesos_source == MesosSource::Auto).then(|| Arc::clone(wishes)),
             hosts,
             detection,
@@ -152,19 +155,13 @@ impl Cluster {
                 if tasks.resync {
                     info!(tasks = tasks.tasks.len(), "tasks are known");
                 }
-                let waited = zones.vips().without_address().clone();
+                let before = Wanting::of(zones.vips());
                 let update = zones.apply(&tasks)?;
-                let waiting = zones.vips().without_address();
-                self.vips_without_address
-                    .store(waiting.len(), Ordering::Relaxed);
-                for vip in waiting.difference(&waited) {
-                    let (label, framework) = (&vip.label, &vip.framework);
-                    warn!(
-                        label,
-                        framework,
-                        "no address for a VIP: vip_ipv4_range or vip_ipv6_range is used up"
-                    );
-                }
+                let now = Wanting::of(zones.vips());
+                now.warn_since(&before);
+                let store = |at: &AtomicUsize, count| at.store(count, Ordering::Relaxed);
+                store(&self.vips_without_address, now.addresses.len());
+                store(&self.vips_without_name, now.names.len());
                 update
             }
             News::Stream(Observation::Lost) => Update::default(),

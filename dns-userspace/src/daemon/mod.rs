@@ -36,6 +36,7 @@ mod setup;
 mod sockets;
 mod status;
 mod transfers;
+mod wanting;
 
 use account::Account;
 use dcos::{Feed, News};

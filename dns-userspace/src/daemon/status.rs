@@ -112,6 +112,9 @@ pub struct Dcos {
     /// VIPs that wait for an address, because a range is used up; as of now.
     #[serde(default)]
     pub vips_without_address: usize,
+    /// VIPs without a name in DNS: it would be too long, or nothing is left of it; as of now.
+    #[serde(default)]
+    pub vips_without_name: usize,
     /// The id for names under `dcos.directory`.
     pub cluster_id: Option<String>,
 }
@@ -240,6 +243,7 @@ impl Dcos {
             tasks: stream.tasks,
             waiting_tasks: stream.waiting_tasks,
             vips_without_address: cluster.vips_without_address.load(Ordering::Relaxed),
+            vips_without_name: cluster.vips_without_name.load(Ordering::Relaxed),
             cluster_id: cluster.id().map(|id| id.to_string()),
         }
     }

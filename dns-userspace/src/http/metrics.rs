@@ -244,6 +244,11 @@ fn mesos(page: &mut Page<'_>, measures: &Measures) -> fmt::Result {
             "VIPs that wait for an address because a range is used up",
             as_f64(dcos.vips_without_address as u64),
         )?;
+        page.level(
+            "vips_without_name",
+            "VIPs without a name in DNS, as it would be too long or nothing is left of it",
+            as_f64(dcos.vips_without_name as u64),
+        )?;
     }
     page.counter(
         "leader_changes",

@@ -16,7 +16,7 @@ use super::label::domain_labels;
 use super::vip_address::{Allocator, VipName};
 use super::zones::{L4LB, TTL};
 use crate::mesos::tasks::{Protocol, Runtime, Task, TaskKey, TaskPort, TaskState};
-use crate::zones::{Name, Rdata, Rrset};
+use crate::zones::{Name, Rrset};
 
 /// What stands before the port of a VIP.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,8 +149,11 @@ pub struct Vips {
     backends: BTreeMap<VipKey, BTreeMap<Backend, u32>>,
     allocator: Allocator,
     records: Contributions<VipName>,
-    /// VIPs that could not be given all their addresses because a range is used up.
-    without_address: BTreeSet<VipName>,
+    /// VIPs that could not be given all their addresses because a range is used up, and which of
+    /// both they lack: IPv4, IPv6.
+    without_address: BTreeMap<VipName, [bool; 2]>,
+    /// VIPs of which DNS has no name.
+    without_name: BTreeSet<VipName>,
 }
 
 impl Vips {
@@ -165,7 +168,8 @@ impl Vips {
             backends: BTreeMap::new(),
             allocator,
             records: Contributions::new(TTL),
-            without_address: BTreeSet::new(),
+            without_address: BTreeMap::new(),
+            without_name: BTreeSet::new(),
         }
     }
 
@@ -268,7 +272,7 @@ impl Vips {
             freed |= !ipv6 && self.allocator.release_ipv6(vip);
         }
         if freed {
-            for vip in &self.without_address {
+            for vip in self.without_address.keys() {
                 if !vips.contains_key(vip) {
                     vips.insert(vip.clone(), self.families(vip));
                 }
@@ -277,12 +281,25 @@ impl Vips {
         for (vip, [ipv4, ipv6]) in vips {
             let misses_ipv4 = ipv4 && self.allocator.ipv4(&vip).is_none();
             let misses_ipv6 = ipv6 && self.allocator.ipv6(&vip).is_none();
-            let records = vip_records(&vip, self.allocator.addresses(&vip));
+            let name = vip_name(&vip);
+            let records = match &name {
+                Some(name) => {
+                    let addresses = self.allocator.addresses(&vip);
+                    addresses.map(|ip| (name.clone(), address(ip))).collect()
+                }
+                None => Vec::new(),
+            };
             self.records.set(vip.clone(), records, changed);
             if misses_ipv4 || misses_ipv6 {
-                self.without_address.insert(vip);
+                let misses = [misses_ipv4, misses_ipv6];
+                self.without_address.insert(vip.clone(), misses);
             } else {
                 self.without_address.remove(&vip);
+            }
+            if (ipv4 || ipv6) && name.is_none() {
+                self.without_name.insert(vip);
+            } else {
+                self.without_name.remove(&vip);
             }
         }
     }
@@ -328,10 +345,18 @@ impl Vips {
         &self.allocator
     }
 
-    /// VIPs that have backends but no address of their family, because its range is used up.
+    /// VIPs that have backends but no address of their family, because its range is used up; and of
+    /// which family that is: IPv4, IPv6.
     #[must_use]
-    pub const fn without_address(&self) -> &BTreeSet<VipName> {
+    pub const fn without_address(&self) -> &BTreeMap<VipName, [bool; 2]> {
         &self.without_address
+    }
+
+    /// VIPs that have backends and no name: it would be longer than 255 octets, or nothing is left of
+    /// it.
+    #[must_use]
+    pub const fn without_name(&self) -> &BTreeSet<VipName> {
+        &self.without_name
     }
 
     /// The RRsets of one name of the zone; none if it has no records.
@@ -409,14 +434,11 @@ pub fn vip_domain(vip: &VipName) -> String {
     name + L4LB
 }
 
-fn vip_records(vip: &VipName, ips: impl Iterator<Item = IpAddr>) -> Vec<(Name, Rdata)> {
+/// The same in DNS; `None` if it is too long, or would be the apex of the zone.
+fn vip_name(vip: &VipName) -> Option<Name> {
     let domain = vip_domain(vip);
     let name = Name::from_text(&domain).ok();
-    // Without label and framework it would be the apex of the zone.
-    let Some(name) = name.filter(|_| domain != L4LB) else {
-        return Vec::new();
-    };
-    ips.map(|ip| (name.clone(), address(ip))).collect()
+    name.filter(|_| domain != L4LB)
 }
 
 /// A port of an agent and the container it leads to.

@@ -179,8 +179,7 @@ fn what_is_empty_of_a_name_is_left_out() {
             label: label.into(),
             framework: framework.into(),
         };
-        let records = vip_records(&vip, std::iter::once([11, 0, 0, 1].into()));
-        let name = records.first().map(|(name, _)| name.to_string());
+        let name = vip_name(&vip).map(|name| name.to_string());
         assert_eq!(name.as_deref(), wanted, "{label} {framework}");
     }
 }
@@ -194,7 +193,7 @@ fn addresses_that_come_free_go_to_vips_that_wait() {
     let mut vips = Vips::new(Allocator::new(range, DEFAULT_IPV6_RANGE), true);
     let ips = ["9.0.0.1", "fd01:b::1"];
     let waiting = |vips: &Vips| -> Vec<String> {
-        let all = vips.without_address().iter();
+        let all = vips.without_address().keys();
         all.map(|vip| vip.label.clone()).collect()
     };
     let types = |vips: &Vips, label: &str| -> Vec<Rtype> {
@@ -206,6 +205,8 @@ fn addresses_that_come_free_go_to_vips_that_wait() {
     // One attempt, as many as dcos-l4lb makes here.
     set(&mut vips, 2, Some(&task(port("b:80"), &ips)));
     assert_eq!(waiting(&vips), ["b"]);
+    let misses: Vec<_> = vips.without_address().values().collect();
+    assert_eq!(misses, [&[true, false]], "IPv4, not IPv6");
     assert_eq!(types(&vips, "b"), [Rtype::AAAA]);
     set(&mut vips, 3, Some(&task(port("c:80"), &["fd01:b::2"])));
     assert_eq!(waiting(&vips), ["b"]);
@@ -217,6 +218,32 @@ fn addresses_that_come_free_go_to_vips_that_wait() {
     assert_eq!(waiting(&vips), ["a"]);
     set(&mut vips, 1, None);
     assert!(waiting(&vips).is_empty());
+}
+
+/// RFC 1035, section 2.3.4: 255 octets.
+#[test]
+fn vips_without_a_name_are_known() {
+    let mut vips = vips();
+    let labels = |count: usize, last: &str| {
+        let label = "x".repeat(63);
+        port(&format!("{}{last}:80", format!("{label}.").repeat(count)))
+    };
+    let nameless = |vips: &Vips| vips.without_name().len();
+    // With `marathon.l4lb.thisdcos.directory`: 192 + 29 + 34 octets, and one more.
+    set(
+        &mut vips,
+        1,
+        Some(&task(labels(3, &"y".repeat(28)), &["9.0.0.1"])),
+    );
+    assert_eq!((nameless(&vips), vips.content().len()), (0, 1));
+    set(
+        &mut vips,
+        1,
+        Some(&task(labels(3, &"y".repeat(29)), &["9.0.0.1"])),
+    );
+    assert_eq!((nameless(&vips), vips.content().len()), (1, 0));
+    set(&mut vips, 1, None);
+    assert_eq!(nameless(&vips), 0);
 }
 
 #[test]
