@@ -180,7 +180,9 @@ fn other_requests_get_the_status_that_says_why() {
     let secured = Secured::start(plan()).unwrap();
     let large = secured.keys.path("large");
     fs::write(&large, vec![0; 70_000]).unwrap();
-    let large = format!("@{}", large.display());
+    let huge = secured.keys.path("huge");
+    fs::write(&huge, vec![0; 900_000]).unwrap();
+    let [large, huge] = [large, huge].map(|path| format!("@{}", path.display()));
     secured
         .keys
         .write("response", b"\0\0\x81\x80\0\0\0\0\0\0\0\0");
@@ -201,6 +203,11 @@ fn other_requests_get_the_status_that_says_why() {
                 "/dns-query",
                 413,
             ),
+            (
+                &["--header", message, "--data-binary", &huge],
+                "/dns-query",
+                413,
+            ),
             // A response is no query, and gets none.
             (
                 &["--header", message, "--data-binary", &response],
@@ -212,13 +219,35 @@ fn other_requests_get_the_status_that_says_why() {
             let (head, body) = secured.curl(&options, path).unwrap();
             assert_eq!(status(&head), expected, "{options:?} {path:.40}: {head}");
             assert!(body.is_empty(), "{body:?}");
-            let allow = (expected == 405).then_some("get, post");
+            let allow = (expected == 405).then_some("get, head, post");
             assert_eq!(header(&head, "allow"), allow);
         }
     }
     // Over HTTP/1.1 the connection may be gone before curl has sent so much.
     let (head, _) = secured.curl(&["--http2"], &long).unwrap();
     assert_eq!(status(&head), 431, "{head}");
+}
+
+/// RFC 9110, section 9.3.2: the head of what GET gives.
+#[test]
+fn head_is_get_without_the_body() {
+    needs_tool!("curl", "openssl");
+    let secured = Secured::start(plan()).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        for (path, expected) in [(path("web.mesos"), 200), ("/dns-query".to_owned(), 400)] {
+            let (whole, body) = secured.curl(&[version], &path).unwrap();
+            let (head, none) = secured.curl(&[version, "--head"], &path).unwrap();
+            assert_eq!((status(&whole), status(&head)), (expected, expected));
+            assert!(none.is_empty());
+            for name in ["content-type", "cache-control"] {
+                assert_eq!(header(&head, name), header(&whole, name), "{version}");
+            }
+            if expected == 200 {
+                let octets = body.len().to_string();
+                assert_eq!(header(&head, "content-length"), Some(&*octets), "{version}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -28,7 +28,9 @@ use super::terms::Client;
 
 pub mod exchange;
 
-use exchange::{MAX_HEAD_OCTETS, MAX_MESSAGE_OCTETS, Method, carry, query_of, refuse};
+use exchange::{
+    MAX_HEAD_OCTETS, MAX_MESSAGE_OCTETS, Method, carry, query_of, refuse, without_body,
+};
 
 /// Requests of one connection at one time.
 const MAX_REQUESTS: u32 = 32;
@@ -36,8 +38,9 @@ const MAX_REQUESTS: u32 = 32;
 const WINDOW_OCTETS: u32 = 64 * 1024;
 /// Octets of a response that HTTP/2 has in hand for a client that does not read.
 const SEND_BUFFER_OCTETS: usize = 16 * 1024;
-/// Octets of a body that are read at most, though no more than a message is kept.
-const MAX_BODY_OCTETS: usize = 4 * MAX_MESSAGE_OCTETS;
+/// Octets of a body that are read at most, though no more than a message is kept: a client that is cut
+/// off sees no status.
+const MAX_BODY_OCTETS: usize = 1 << 20;
 /// KiB of responses of one connection that wait for the client to read.
 const WAITING_KIB: usize = 512;
 
@@ -102,6 +105,7 @@ struct Connection {
 
 async fn respond(State(connection): State<Arc<Connection>>, request: Request) -> Response {
     let patience = connection.acceptor.limits.idle;
+    let is_head = request.method() == axum::http::Method::HEAD;
     let query = match timeout(patience, read(request)).await {
         Ok(Ok(query)) => query,
         Ok(Err(status)) => return refuse(status),
@@ -111,7 +115,14 @@ async fn respond(State(connection): State<Arc<Connection>>, request: Request) ->
     let response = connection.answer(query).await;
     drop(under_way);
     match response {
-        Some(response) => connection.carry(response),
+        Some(response) => {
+            let octets = response.len();
+            let carried = connection.carry(response);
+            match is_head && carried.status() == StatusCode::OK {
+                true => without_body(carried, octets),
+                false => carried,
+            }
+        }
         // What is no query gets no response, and HTTP must give one.
         None => refuse(StatusCode::BAD_REQUEST),
     }

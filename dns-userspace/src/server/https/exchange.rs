@@ -1,8 +1,10 @@
 //! What a request must be to hold a query, and what its response says besides the message. Heads are
 //! judged before any body is read.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
@@ -40,7 +42,8 @@ pub fn query_of(
         return Err(StatusCode::NOT_FOUND);
     }
     match method.as_str() {
-        "GET" => in_address(uri.query().unwrap_or_default()).map(Method::Get),
+        // The same without the body (RFC 9110, section 9.3.2).
+        "GET" | "HEAD" => in_address(uri.query().unwrap_or_default()).map(Method::Get),
         "POST" if has_messages(headers) => Ok(Method::Post),
         "POST" => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         _ => Err(StatusCode::METHOD_NOT_ALLOWED),
@@ -57,6 +60,7 @@ fn has_messages(headers: &HeaderMap) -> bool {
 /// The query in the address of a GET: the variable `dns`, in base64url without padding (RFC 8484,
 /// section 6, and RFC 4648, section 5).
 fn in_address(query: &str) -> Result<Vec<u8>, StatusCode> {
+    let query = normal(query);
     let mut variables = query.split('&');
     let value = variables
         .find_map(|one| one.strip_prefix("dns="))
@@ -64,6 +68,42 @@ fn in_address(query: &str) -> Result<Vec<u8>, StatusCode> {
     BASE64URL_NOPAD
         .decode(value.as_bytes())
         .map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+/// With unreserved characters as themselves, which they are equivalent to (RFC 3986, section 6.2.2.2).
+fn normal(query: &str) -> Cow<'_, str> {
+    let mut parts = query.split('%');
+    let first = parts.next().unwrap_or_default();
+    let mut out = String::new();
+    for part in parts {
+        let encoded = part.get(..2).filter(|digits| {
+            let mut digits = digits.bytes();
+            digits.all(|digit| digit.is_ascii_hexdigit())
+        });
+        let octet = encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let is_unreserved = |octet: &u8| octet.is_ascii_alphanumeric() || b"-._~".contains(octet);
+        match octet.filter(is_unreserved) {
+            Some(octet) => {
+                out.push(octet.into());
+                out.push_str(part.get(2..).unwrap_or_default());
+            }
+            None => {
+                out.push('%');
+                out.push_str(part);
+            }
+        }
+    }
+    match out.is_empty() {
+        true => first.into(),
+        false => format!("{first}{out}").into(),
+    }
+}
+
+/// What a response to GET would be, for HEAD: its length without its octets.
+pub(super) fn without_body(mut response: Response, octets: usize) -> Response {
+    *response.body_mut() = Body::empty();
+    response.headers_mut().insert(CONTENT_LENGTH, octets.into());
+    response
 }
 
 /// A DNS response with its lifetime (RFC 8484, section 5.1).
@@ -83,7 +123,7 @@ pub(super) fn refuse(status: StatusCode) -> Response {
     let mut refusal = Response::new(Body::empty());
     *refusal.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let allowed = HeaderValue::from_static("GET, POST");
+        let allowed = HeaderValue::from_static("GET, HEAD, POST");
         refusal.headers_mut().insert(ALLOW, allowed);
     }
     refusal
@@ -112,6 +152,7 @@ mod tests {
             judged("GET", ADDRESS, None),
             Ok(Method::Get(QUERY.to_vec()))
         );
+        assert_eq!(judged("HEAD", ADDRESS, None), judged("GET", ADDRESS, None));
         // The longer one of the same section, whose base64url has both of its own characters.
         let longer = "/dns-query?dns=AAABAAABAAAAAAAAAWE-NjJjaGFyYWN0ZXJsYWJlbC1tYWtlcy1iYXNlNjR1cmwtZGlzdGluY3QtZnJvbS1zdGFuZGFyZC1iYXNlNjQHZXhhbXBsZQNjb20AAAEAAQ";
         let Ok(Method::Get(query)) = judged("GET", longer, None) else {
@@ -129,13 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn rfc3986_6_2_2_2_unreserved_characters_may_be_encoded() {
+        for (plain, encoded) in [
+            ("dns=AAAB", "%64n%73=%41AA%42"),
+            ("dns=A-_B", "dns=A%2d%5FB"),
+        ] {
+            let [plain, encoded] =
+                [plain, encoded].map(|query| judged("GET", &format!("/dns-query?{query}"), None));
+            assert!(plain.is_ok());
+            assert_eq!(plain, encoded);
+        }
+        for kept in ["%3d", "%26", "%", "%4", "%zz", "%+1", "a%C3%A4%25"] {
+            assert_eq!(normal(kept), kept);
+        }
+    }
+
+    #[test]
     fn other_requests_get_the_status_that_says_why() {
         let message = Some("application/dns-message");
         for (method, uri, content_type, status) in [
             ("GET", "/", None, 404),
             ("POST", "/dns-query/", message, 404),
             ("PUT", "/dns-query", message, 405),
-            ("HEAD", ADDRESS, None, 405),
+            ("DELETE", ADDRESS, None, 405),
             ("GET", "/dns-query", None, 400),
             ("GET", "/dns-query?dnt=AAAB", None, 400),
             ("GET", "/dns-query?dns=AA==", None, 400),
