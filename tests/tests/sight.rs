@@ -79,6 +79,10 @@ fn the_ranking_names_who_asks_and_what_for() {
     let text = ranking(&mut top, &dig);
     assert!(text.contains(tests::cable::CLIENT[0]), "{text}");
     assert!(text.contains("answered"), "{text}");
+    // The server shows those that the kernel does not read.
+    let mut top = scene.daemon.command(&["top", "--once"]);
+    let text = ranking(&mut top, &dig.option("+tcp"));
+    assert!(text.contains(tests::cable::CLIENT[0]), "{text}");
 }
 
 #[test]
@@ -102,15 +106,13 @@ fn the_ranking_needs_no_xdp() {
     })
     .unwrap();
     let binary = tests::daemon::binary().expect("the daemon's binary");
-    let mut top = Command::new(binary);
-    top.args([
-        "top",
-        "--once",
-        "--url",
-        &format!("http://127.0.0.1:{}", ports[1]),
-    ]);
-    let text = ranking(&mut top, &dig);
-    assert!(text.contains("\n127.0.0.1 "), "{text}");
+    for option in ["+notcp", "+tcp"] {
+        let mut top = Command::new(&binary);
+        let url = format!("http://127.0.0.1:{}", ports[1]);
+        top.args(["top", "--once", "--url", &url]);
+        let text = ranking(&mut top, &dig.clone().option(option));
+        assert!(text.contains("\n127.0.0.1 "), "{text}");
+    }
 }
 
 #[test]

@@ -184,6 +184,7 @@ impl Connection {
         } = &self.acceptor;
         let mut tally = Totals::default();
         let received = Instant::now();
+        shared.show(self.client.address, &message);
         let outcome = {
             let basis = Basis {
                 rules: &shared.rules.load(),

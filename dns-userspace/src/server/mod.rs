@@ -2,10 +2,10 @@
 //! answer from the snapshot being served, and hand names that are not ours to the forwarder.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dns_common::Verdict;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answers::{Policy, Rcode, Transport, fast};
 use crate::forwarder::Forwarder;
-use crate::telemetry::Watch;
+use crate::telemetry::{Sample, Seen, Watch};
 use crate::transfer::Responder;
 use crate::zones::Snapshot;
 use crate::zones::snapshot::Served;
@@ -97,7 +97,7 @@ pub struct Settings {
     pub tcp: TcpLimits,
     /// What is served over TLS and HTTPS.
     pub encrypted: Vec<Encrypted>,
-    /// Who may want to see queries over UDP.
+    /// Who may want to see queries.
     pub watch: Arc<Watch>,
 }
 
@@ -152,11 +152,31 @@ struct Shared {
     is_stopping: AtomicBool,
     tasks: TaskTracker,
     watch: Arc<Watch>,
+    /// Queries over streams while somebody watched.
+    shown: AtomicU32,
 }
 
 impl Shared {
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Hands a query over a stream, one of as many as are wanted, to whoever watches. The kernel reads
+    /// none of them, so that none is seen twice.
+    fn show(&self, client: IpAddr, message: &[u8]) {
+        let every = self.watch.every();
+        if every != 0
+            && self
+                .shown
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(every)
+        {
+            self.watch.hand_over(Sample {
+                at: SystemTime::now(),
+                seen: Seen::of_message(client, message),
+                frame: None,
+            });
+        }
     }
 
     fn stop(&self) {
@@ -200,6 +220,7 @@ pub fn start(
         is_stopping: AtomicBool::new(false),
         tasks: TaskTracker::new(),
         watch: Arc::clone(&settings.watch),
+        shown: AtomicU32::new(0),
     });
     let mut listening = Vec::new();
     let mut sockets = Vec::new();

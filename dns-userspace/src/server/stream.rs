@@ -95,6 +95,7 @@ impl Session {
     async fn answer(&self, mut message: Vec<u8>, outbox: &Outbox) -> Option<()> {
         let mut tally = Totals::default();
         let received = Instant::now();
+        self.shared.show(self.client.address, &message);
         let transfers = self.shared.transfers.load_full();
         let basis = Basis {
             rules: &self.shared.rules.load(),
