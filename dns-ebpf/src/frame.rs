@@ -76,20 +76,18 @@ impl<C: Context> Frame<C> {
             ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;
         }
         let ip_at = blur.blur_u32(type_at + 2);
-        let (ipv6, ip_octets, udp_octets, addresses) = match ethertype {
-            ethertype::IPV4 => {
-                let (udp_octets, addresses) = read_ipv4(packet, ip_at, policy)?;
-                (false, IPV4_OCTETS, udp_octets, addresses)
-            }
-            ethertype::IPV6 => {
-                let (udp_octets, addresses) = read_ipv6(packet, ip_at, policy)?;
-                (true, IPV6_OCTETS, udp_octets, addresses)
-            }
+        let (ipv6, ip_octets, headers) = match ethertype {
+            ethertype::IPV4 => (false, IPV4_OCTETS, read_ipv4(packet, ip_at, policy)?),
+            ethertype::IPV6 => (true, IPV6_OCTETS, read_ipv6(packet, ip_at, policy)?),
             _ => return Err(Verdict::NotIp),
         };
+        let Headers {
+            udp,
+            udp_octets,
+            addresses,
+        } = headers;
         let udp_at = blur.blur_u32(ip_at.wrapping_add(ip_octets));
 
-        let udp = packet.load::<u64>(udp_at).ok_or(Verdict::Length)?;
         if u32::from(((udp >> 16) as u16).swap_bytes()) != policy.port {
             return Err(Verdict::NotDns);
         }
@@ -205,15 +203,22 @@ impl<C: Context> Frame<C> {
     }
 }
 
-/// Octets of the UDP datagram and the sum of the addresses.
+/// What the headers of IP and UDP say.
+struct Headers {
+    /// The header of UDP.
+    udp: u64,
+    /// Octets of the UDP datagram, as IP says.
+    udp_octets: u32,
+    /// The sum of the addresses.
+    addresses: u64,
+}
+
+/// Reads the headers of IPv4 and UDP.
 #[inline(always)]
-fn read_ipv4<C: Context>(
-    packet: Packet<C>,
-    at: u32,
-    policy: &Policy,
-) -> Result<(u32, u64), Verdict> {
-    let header: [u32; 5] = packet.load(at).ok_or(Verdict::Length)?;
-    let [first, fragment, third, source, destination] = header;
+fn read_ipv4<C: Context>(packet: Packet<C>, at: u32, policy: &Policy) -> Result<Headers, Verdict> {
+    let [first, fragment, third, source, destination, ports, rest]: [u32; 7] =
+        packet.load(at).ok_or(Verdict::Length)?;
+    let header = [first, fragment, third, source, destination];
     // Version 4 and five words; no reserved bit, no more fragments, no fragment offset.
     const FRAGMENT_BITS: u32 = 0xbfffu16.swap_bytes() as u32;
     if first & 0xff != 0x45 || (fragment >> 16) & FRAGMENT_BITS != 0 {
@@ -232,19 +237,18 @@ fn read_ipv4<C: Context>(
         return Err(Verdict::NotLocal);
     }
     let octets = u32::from(((first >> 16) as u16).swap_bytes());
-    let sum = u64::from(source).wrapping_add(u64::from(destination));
-    Ok((octets.checked_sub(IPV4_OCTETS).ok_or(Verdict::Length)?, sum))
+    Ok(Headers {
+        udp: u64::from(ports) | u64::from(rest) << 32,
+        udp_octets: octets.checked_sub(IPV4_OCTETS).ok_or(Verdict::Length)?,
+        addresses: u64::from(source).wrapping_add(u64::from(destination)),
+    })
 }
 
-/// Octets of the UDP datagram and the sum of the addresses.
+/// Reads the headers of IPv6 and UDP.
 #[inline(always)]
-fn read_ipv6<C: Context>(
-    packet: Packet<C>,
-    at: u32,
-    policy: &Policy,
-) -> Result<(u32, u64), Verdict> {
-    let header: [u64; 5] = packet.load(at).ok_or(Verdict::Length)?;
-    let [first, source_high, source_low, high, low] = header;
+fn read_ipv6<C: Context>(packet: Packet<C>, at: u32, policy: &Policy) -> Result<Headers, Verdict> {
+    let [first, source_high, source_low, high, low, udp]: [u64; 6] =
+        packet.load(at).ok_or(Verdict::Length)?;
     if first & 0xf0 != 0x60 {
         return Err(Verdict::NotIp);
     }
@@ -264,11 +268,15 @@ fn read_ipv6<C: Context>(
     if !is_local_ipv6(policy, high, low) {
         return Err(Verdict::NotLocal);
     }
-    let sum = halves(source_high)
+    let addresses = halves(source_high)
         .wrapping_add(halves(source_low))
         .wrapping_add(halves(high))
         .wrapping_add(halves(low));
-    Ok((u32::from(((first >> 32) as u16).swap_bytes()), sum))
+    Ok(Headers {
+        udp,
+        udp_octets: u32::from(((first >> 32) as u16).swap_bytes()),
+        addresses,
+    })
 }
 
 /// Not "this network", loopback, multicast, reserved or broadcast (RFC 1122, section 3.2.1.3).
@@ -403,15 +411,10 @@ impl<C: Context> Message for Frame<C> {
         let udp_octets = self.octets + UDP_OCTETS;
         turn_ethernet(packet)?;
         if self.ipv6 {
-            turn_ipv6(packet, self.ip_at, udp_octets)?;
+            turn_ipv6(packet, self.ip_at, udp_octets, checksum)
         } else {
-            turn_ipv4(packet, self.ip_at, udp_octets)?;
+            turn_ipv4(packet, self.ip_at, udp_octets, checksum)
         }
-        let ports = packet.load::<u32>(self.udp_at)?;
-        let udp = u64::from(ports.rotate_left(16))
-            | u64::from((udp_octets as u16).swap_bytes()) << 32
-            | u64::from(checksum) << 48;
-        packet.store::<u64>(self.udp_at, udp)
     }
 }
 
@@ -527,10 +530,10 @@ fn turn_ethernet<C: Context>(packet: Packet<C>) -> Option<()> {
     packet.store(0, turned)
 }
 
-/// Swaps the addresses; no options, an atomic datagram (RFC 6864), nothing of the query's TOS.
+/// Swaps addresses and ports; no options, an atomic datagram (RFC 6864), nothing of the query's TOS.
 #[inline(always)]
-fn turn_ipv4<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32) -> Option<()> {
-    let [_, _, _, source, destination] = packet.load::<[u32; 5]>(at)?;
+fn turn_ipv4<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32, checksum: u16) -> Option<()> {
+    let [_, _, _, source, destination, ports, _] = packet.load::<[u32; 7]>(at)?;
     const DONT_FRAGMENT: u32 = 0x4000u16.swap_bytes() as u32;
     let length = u32::from(((udp_octets + IPV4_OCTETS) as u16).swap_bytes());
     let mut header = [
@@ -541,13 +544,24 @@ fn turn_ipv4<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32) -> Option<
         source,
     ];
     header[2] |= u32::from(!checksum::fold(checksum::ipv4_terms(header))) << 16;
-    packet.store(at, header)
+    let [a, b, c, d, e] = header;
+    let (ports, rest) = turn_udp(ports, udp_octets, checksum);
+    packet.store(at, [a, b, c, d, e, ports, rest])
 }
 
-/// Swaps the addresses; traffic class and flow label zero.
+/// Swaps addresses and ports; traffic class and flow label zero.
 #[inline(always)]
-fn turn_ipv6<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32) -> Option<()> {
-    let [_, source_high, source_low, high, low] = packet.load::<[u64; 5]>(at)?;
+fn turn_ipv6<C: Context>(packet: Packet<C>, at: u32, udp_octets: u32, checksum: u16) -> Option<()> {
+    let [_, source_high, source_low, high, low, udp] = packet.load::<[u64; 6]>(at)?;
     let first = 0x60 | u64::from((udp_octets as u16).swap_bytes()) << 32 | UDP << 48 | TTL << 56;
-    packet.store(at, [first, high, low, source_high, source_low])
+    let (ports, rest) = turn_udp(udp as u32, udp_octets, checksum);
+    let udp = u64::from(ports) | u64::from(rest) << 32;
+    packet.store(at, [first, high, low, source_high, source_low, udp])
+}
+
+/// The header of UDP in two halves: the ports swapped, length and checksum.
+#[inline(always)]
+fn turn_udp(ports: u32, udp_octets: u32, checksum: u16) -> (u32, u32) {
+    let length = u32::from((udp_octets as u16).swap_bytes());
+    (ports.rotate_left(16), length | u32::from(checksum) << 16)
 }
