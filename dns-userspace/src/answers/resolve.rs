@@ -283,7 +283,8 @@ impl<'s> Resolver<'s> {
         let follows = match self.rtype {
             Rtype::CNAME => false,
             Rtype::ANY => zone.is_some_and(|zone| zone.any_follows_aliases),
-            _ => true,
+            // What signs an alias is at its own name (RFC 4035, section 2.5).
+            _ => node.rrset(self.rtype).is_none(),
         };
         if let Some(cname) = node.rrset(Rtype::CNAME).filter(|_| follows) {
             self.push_answer(owner, Cow::Borrowed(cname));

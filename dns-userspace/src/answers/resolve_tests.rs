@@ -418,6 +418,56 @@ fn a_withdrawn_zone_is_servfail_whatever_is_asked() {
     }
 }
 
+/// A signed zone that was transferred has them, and its aliases lead on.
+#[test]
+fn rfc4035_2_5_what_signs_an_alias_is_beside_it() {
+    const RRSIG: Rtype = Rtype(46);
+    const NSEC: Rtype = Rtype(47);
+    let encoder = Arc::new(crate::answers::encode::BlobEncoder);
+    let mut editor = Editor::new(3, vec![zone("signed.test")], encoder, 1).unwrap();
+    let opaque = |rtype| Rrset::new(rtype, 60, vec![Rdata::Opaque(rtype, Box::from([7; 20]))]);
+    let (alias, target) = (name("alias.signed.test"), name("target.signed.test"));
+    let mut content = vec![
+        (alias.clone(), rrset("CNAME", &["target.signed.test"])),
+        (target.clone(), rrset("A", &["10.0.0.1"])),
+    ];
+    for owner in [&alias, &target] {
+        content.extend([RRSIG, NSEC].map(|rtype| (owner.clone(), opaque(rtype))));
+    }
+    editor.replace(&name("signed.test"), content).unwrap();
+    editor.commit(2);
+    let snapshot = editor.snapshot();
+    for (rtype, expected) in [
+        (Rtype::A, &[(&alias, Rtype::CNAME), (&target, Rtype::A)][..]),
+        (Rtype::TXT, &[(&alias, Rtype::CNAME)]),
+        (Rtype::CNAME, &[(&alias, Rtype::CNAME)]),
+        (RRSIG, &[(&alias, RRSIG)]),
+        (NSEC, &[(&alias, NSEC)]),
+    ] {
+        let resolution = resolve(snapshot, &alias, rtype).unwrap();
+        let answer = resolution.answer.iter();
+        let answer: Vec<_> = answer.map(|one| (&one.owner, one.rrset.rtype())).collect();
+        assert_eq!(answer, expected, "{rtype}");
+        // The finished answer, where there is one, is the same.
+        let mut query = b"\0\x07\0\0\0\x01\0\0\0\0\0\0".to_vec();
+        query.extend_from_slice(alias.wire());
+        query.extend_from_slice(&rtype.0.to_be_bytes());
+        query.extend_from_slice(&[0, 1]);
+        let policy = crate::answers::Policy::default();
+        let udp = crate::answers::Transport::Udp;
+        let decision = crate::answers::decide(snapshot, &query, udp, &policy);
+        let mut buffer = [query.as_slice(), &[0; 512]].concat();
+        let (verdict, octets) =
+            crate::answers::fast::answer(snapshot, &policy, &mut buffer, query.len());
+        assert_eq!(verdict.is_response(), rtype != Rtype::TXT, "{rtype}");
+        if verdict.is_response() {
+            buffer.truncate(octets);
+            let fast = crate::answers::Decision::Respond(buffer, Rcode::NOERROR);
+            assert_eq!(decision, fast, "{rtype}");
+        }
+    }
+}
+
 #[test]
 fn rfc6895_2_3_codes_have_their_names() {
     for (code, name) in [

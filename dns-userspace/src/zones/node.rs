@@ -171,9 +171,9 @@ impl Node {
 }
 
 /// Brings the RRsets of one name into the form of [`Node::rrsets`]: empty ones dropped, those of
-/// one type merged, a CNAME kept only where it is alone (RFC 1034, section 3.6.2), one CNAME or
-/// DNAME record at most (RFC 2181, section 10.1; RFC 6672, section 2.4). Data beside a CNAME
-/// wins, because an address that is known serves a client better than an alias.
+/// one type merged, a CNAME kept only where it is alone (RFC 1034, section 3.6.2) but for what signs
+/// it, one CNAME or DNAME record at most (RFC 2181, section 10.1; RFC 6672, section 2.4). Data beside
+/// a CNAME wins, because an address that is known serves a client better than an alias.
 pub(super) fn tidy(mut rrsets: Vec<Rrset>) -> Box<[Rrset]> {
     rrsets.retain(|one| !one.data().is_empty());
     if rrsets.len() == 1 && rrsets.iter().all(|one| one.data().len() == 1) {
@@ -187,7 +187,8 @@ pub(super) fn tidy(mut rrsets: Vec<Rrset>) -> Box<[Rrset]> {
             _ => tidied.push(one),
         }
     }
-    if tidied.len() > 1 {
+    let is_data = |one: &Rrset| one.rtype() != Rtype::CNAME && !one.rtype().may_be_beside_cname();
+    if tidied.iter().any(is_data) {
         tidied.retain(|one| one.rtype() != Rtype::CNAME);
     }
     for one in &mut tidied {

@@ -34,6 +34,12 @@ impl Rtype {
     pub const OPT: Self = Self(41);
     /// All types, as a question only, RFC 8482.
     pub const ANY: Self = Self(255);
+
+    /// Whether a name with an alias may have it too: SIG, KEY and NXT (RFC 2181, section 10.1), RRSIG
+    /// and NSEC (RFC 4035, section 2.5).
+    pub(super) const fn may_be_beside_cname(self) -> bool {
+        matches!(self.0, 24 | 25 | 30 | 46 | 47)
+    }
 }
 
 impl fmt::Display for Rtype {
