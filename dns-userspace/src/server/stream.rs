@@ -96,16 +96,19 @@ impl Session {
         let mut tally = Totals::default();
         let received = Instant::now();
         self.shared.show(self.client.address, &message);
-        let transfers = self.shared.transfers.load_full();
-        let basis = Basis {
-            rules: &self.shared.rules.load(),
-            snapshot: &self.shared.served.load(),
-            transfers: transfers.as_deref(),
+        // A client that does not read must not hold what this is answered by.
+        let outcome = {
+            let transfers = self.shared.transfers.load();
+            let basis = Basis {
+                rules: &self.shared.rules.load(),
+                snapshot: &self.shared.served.load(),
+                transfers: transfers.as_deref(),
+            };
+            match basis.answer_guarded(&mut message, self.client, &mut tally) {
+                Outcome::Claimed => basis.transfer(&message, self.client, &mut tally),
+                outcome => outcome,
+            }
         };
-        let mut outcome = basis.answer_guarded(&mut message, self.client, &mut tally);
-        if matches!(outcome, Outcome::Claimed) {
-            outcome = basis.transfer(&message, self.client, &mut tally);
-        }
         tally.breakdown.took(received.elapsed());
         self.counters.take(&mut tally);
         let response = match outcome {
@@ -188,11 +191,14 @@ impl Ready {
 }
 
 impl Outbox {
-    /// Waits for room; `None` if there will be none, as the client takes nothing any more.
+    /// Waits for a place, then for room; `None` if there will be none, as the client takes nothing any
+    /// more. In this order, as forwarded responses do it: what has room is never held up by what waits
+    /// for some.
     async fn send(&self, response: Vec<u8>) -> Option<()> {
         let sending = async {
-            let ready = Ready::new(response, Arc::clone(&self.room)).await;
-            self.sender.send(ready).await.ok()
+            let place = self.sender.reserve().await.ok()?;
+            place.send(Ready::new(response, Arc::clone(&self.room)).await);
+            Some(())
         };
         tokio::select! {
             sent = sending => sent,
@@ -269,5 +275,39 @@ fn frame(response: &[u8], framed: &mut Vec<u8>) {
     if let Ok(len) = u16::try_from(response.len()) {
         framed.extend_from_slice(&len.to_be_bytes());
         framed.extend_from_slice(response);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that asks for more at once than may wait, the last of it as large as all room: each of
+    /// its responses waits for those before it, and none for those behind it.
+    #[tokio::test]
+    async fn a_large_response_behind_forwarded_ones_holds_none_of_them() {
+        let (sender, mut receiver) = mpsc::channel(WAITING_RESPONSES);
+        let outbox = Outbox {
+            sender,
+            room: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+        };
+        let mut places = Vec::new();
+        for _ in 0..WAITING_RESPONSES {
+            places.push(outbox.sender.clone().reserve_owned().await.unwrap());
+        }
+        let mut large = Box::pin(outbox.send(vec![1; 65_000]));
+        tokio::select! {
+            biased;
+            _ = &mut large => panic!("no place is left"),
+            () = std::future::ready(()) => {}
+        }
+        for place in places {
+            let ready = Ready::new(vec![2; 1024], Arc::clone(&outbox.room));
+            let ready = timeout(Duration::from_secs(5), ready).await;
+            place.send(ready.expect("it waits for what waits for it"));
+            assert_eq!(receiver.recv().await.unwrap().response.len(), 1024);
+        }
+        large.await.unwrap();
+        assert_eq!(receiver.recv().await.unwrap().response.len(), 65_000);
     }
 }
