@@ -219,6 +219,10 @@ fn rfc4892_the_server_says_who_it_is_where_it_is_told_to() {
             assert!(response.has_flag("aa"));
         }
     }
+    // RFC 6891, section 6.1.3.
+    let options = ["-c", "CH", "+edns=1", "+noednsnegotiation"];
+    let later = ask(&served, &options, "version.bind", "TXT");
+    assert_eq!((later.status.as_str(), later.answer.len()), ("BADVERS", 0));
     let other = ask(&served, &["-c", "CH"], "authors.bind", "TXT");
     assert_eq!(other.status, "REFUSED");
 }

@@ -156,6 +156,19 @@ fn section_8_2_2_another_version_is_badvers() {
     assert!(response.edns.unwrap().starts_with("version: 0,"));
 }
 
+/// As BIND and Knot have it.
+#[test]
+fn rfc6891_6_1_3_another_version_is_badvers_whatever_else_is_wrong() {
+    needs_tool!("dig");
+    let planes = start();
+    for other in ["+opcode=15", "+header-only"] {
+        let options = ["+edns=100", "+noednsnegotiation", "+noad", other];
+        let response = ask(&planes, &options, "mesos", "SOA");
+        assert_eq!(response.status, "BADVERS", "{other}");
+        assert!(response.question.is_none() && response.answer.is_empty());
+    }
+}
+
 #[test]
 fn section_8_2_3_an_unknown_option_is_ignored_and_not_echoed() {
     needs_tool!("dig");

@@ -21,9 +21,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The response, if there is something to say.
+    /// The response, if there is something to say; not in a version of EDNS that is not ours (RFC 6891,
+    /// section 6.1.3).
     #[must_use]
     pub fn answer(&self, query: &Query<'_>, size: Size) -> Option<Vec<u8>> {
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            return None;
+        }
         if query.class != CLASS_CH || !matches!(query.rtype, Rtype::TXT | Rtype::ANY) {
             return None;
         }

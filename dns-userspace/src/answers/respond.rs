@@ -151,6 +151,11 @@ pub fn reject(message: &[u8], rejection: Rejection<'_>, policy: &Policy) -> Deci
             Decision::Respond(message::write_header(id, flags, rcode), rcode)
         }
         Rejection::WithOpt(rcode, edns) => {
+            // Whatever else is wrong, it is said in another version (RFC 6891, section 6.1.3).
+            let rcode = match edns.version {
+                0 => rcode,
+                _ => Rcode::BADVERS,
+            };
             let size = policy.edns_size();
             let response = message::write_header_with_opt((id, flags), rcode, edns, size);
             Decision::Respond(response, rcode)
