@@ -257,18 +257,48 @@ fn a_client_that_is_not_allowed_is_prohibited() {
     assert_eq!(ask(&served, &[], "web.mesos", "A").status, "NOERROR");
 }
 
-fn limited(slip: u32, terms: Terms) -> Served {
-    // Ten at once, and then one in ten seconds.
-    let limit = RateLimit {
+/// Ten at once, and then one in ten seconds.
+fn ten_at_once(slip: u32) -> RateLimit {
+    RateLimit {
         interval: 10_000_000,
         window: 100_000_000,
         slip,
         ..RateLimit::new(1, 1, 0)
-    };
+    }
+}
+
+fn limited(slip: u32, terms: Terms) -> Served {
     start(Terms {
-        guard: Arc::new(Guard::new(Vec::new(), limit)),
+        guard: Arc::new(Guard::new(Vec::new(), ten_at_once(slip))),
         ..terms
     })
+}
+
+/// Whoever sends in the name of another would have that one flooded with what refuses it.
+#[test]
+fn a_client_that_is_not_allowed_has_its_share_and_no_more() {
+    let elsewhere = vec!["192.0.2.0/24".parse().unwrap()];
+    let served = start(Terms {
+        guard: Arc::new(Guard::new(elsewhere, ten_at_once(1))),
+        ..Terms::default()
+    });
+    let socket = client(&served);
+    for _ in 0..10 {
+        assert_eq!(rcode(&exchange(&socket, WITH_COOKIE)), 5);
+    }
+    for _ in 0..5 {
+        socket.send(WITH_COOKIE).unwrap();
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while served.totals(Transport::Udp).limited < 5 {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let totals = served.totals(Transport::Udp);
+    assert_eq!(
+        (totals.prohibited, totals.breakdown.codes(Source::Zones)[5]),
+        (15, 10)
+    );
 }
 
 fn client(served: &Served) -> UdpSocket {

@@ -116,7 +116,7 @@ impl Basis<'_> {
             // Zone transfers have a list of their own.
             return match self.claims(asked) {
                 true => self.claim(asked, client, take(), tally),
-                false => self.prohibit(asked, client, tally),
+                false => self.prohibit(asked, client, take(), tally),
             };
         }
         let allowance = take();
@@ -305,12 +305,23 @@ impl Basis<'_> {
         }
     }
 
-    /// REFUSED with the reason, for a client that must not ask; nothing for what is no query.
-    fn prohibit(self, message: &[u8], client: Client, tally: &mut Totals) -> Outcome {
+    /// REFUSED with the reason, for a client that must not ask; nothing for what is no query, nor
+    /// beyond the client's share: over UDP its address may be that of somebody else.
+    fn prohibit(
+        self,
+        message: &[u8],
+        client: Client,
+        allowance: Allowance,
+        tally: &mut Totals,
+    ) -> Outcome {
         tally.prohibited += 1;
         let Ok(query) = Query::parse(message) else {
             return Outcome::Nothing;
         };
+        if allowance != Allowance::Answer {
+            tally.limited += 1;
+            return Outcome::Nothing;
+        }
         let size = self.rules.policy.size(&query, client.transport);
         let why = ExtendedError::PROHIBITED;
         let response = write_explained(&query, Rcode::REFUSED, why, size);
