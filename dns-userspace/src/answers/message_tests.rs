@@ -7,7 +7,8 @@ use hickory_proto::rr::RecordType;
 use hickory_proto::serialize::binary::BinDecodable;
 use proptest::prelude::*;
 
-use super::super::resolve::tests::{name, rrset, snapshot};
+use super::super::resolve::tests::{name, one_zone, rrset, snapshot};
+use super::super::resolve::{resolve, resolve_within};
 use super::super::respond::{Decision, Policy, Transport, decide};
 use super::*;
 
@@ -345,5 +346,47 @@ proptest! {
             message = asked;
         }
         let _ = decide(&snapshot(), &message, Transport::Udp, &Policy::default());
+    }
+}
+
+/// What is not looked for, as the answer does not fit, would not have been written either.
+#[test]
+fn addresses_of_targets_are_no_matter_where_the_answer_is_too_large() {
+    let targets: Vec<String> = (0..400).map(|n| format!("t{n}.many.test")).collect();
+    let services: Vec<String> = targets.iter().map(|one| format!("80 {one}")).collect();
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    let service = "_web._tcp.many.test";
+    let addresses = targets
+        .iter()
+        .map(|one| (name(one), rrset("A", &["10.0.0.1"])));
+    let content = addresses.chain([(name(service), rrset("SRV", &services))]);
+    let snapshot = one_zone("many.test", content.collect());
+    let message = question(7, service, Rtype::SRV, Some(1232));
+    let query = Query::parse(&message).unwrap();
+    let whole = resolve(&snapshot, &query.name, query.rtype).unwrap();
+    // Owner as a pointer, the fixed parts, and the target.
+    let records: usize = targets.iter().map(|one| 18 + one.len() + 2).sum();
+    let exact = message.len() + records;
+    for (limit, looks) in [
+        (512, 0),
+        (1232, 0),
+        (records, 400),
+        (exact - 1, 400),
+        (exact, 400),
+        (exact + 16, 400),
+        (65_535, 400),
+    ] {
+        let within = resolve_within(&snapshot, &query.name, query.rtype, limit).unwrap();
+        assert_eq!(within.additional.len(), looks, "{limit}");
+        for sets_truncate_bit in [true, false] {
+            let size = Size {
+                limit,
+                sets_truncate_bit,
+                edns_size: 1232,
+            };
+            let written = write(&query, &within, size);
+            assert!(written.len() <= limit);
+            assert_eq!(written, write(&query, &whole, size), "{limit}");
+        }
     }
 }

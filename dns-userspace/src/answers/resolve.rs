@@ -102,8 +102,20 @@ impl Resolution<'_> {
 /// Answers a question of class IN from `snapshot`; `None` if the name is in none of its zones.
 #[must_use]
 pub fn resolve<'s>(snapshot: &'s Snapshot, name: &Name, rtype: Rtype) -> Option<Resolution<'s>> {
+    resolve_within(snapshot, name, rtype, usize::MAX)
+}
+
+/// As [`resolve`], for a message of at most `room` octets: where the answer alone is more than that,
+/// nobody looks for the addresses of its targets, of which there may be thousands.
+pub(super) fn resolve_within<'s>(
+    snapshot: &'s Snapshot,
+    name: &Name,
+    rtype: Rtype,
+    room: usize,
+) -> Option<Resolution<'s>> {
     let (_, zone) = snapshot.enclosing_zone(name)?;
     let mut resolver = Resolver::new(snapshot, zone, rtype);
+    resolver.room = room;
     let key = if zone.ignores_stars {
         without_stars(name)
     } else {
@@ -142,6 +154,8 @@ struct Resolver<'s> {
     resolution: Resolution<'s>,
     /// The names that aliases were followed from.
     aliased: Vec<Name>,
+    /// Octets of the message at most.
+    room: usize,
 }
 
 /// What one name of a chain gives.
@@ -171,6 +185,7 @@ impl<'s> Resolver<'s> {
                 extended_error: None,
             },
             aliased: Vec::new(),
+            room: usize::MAX,
         }
     }
 
@@ -352,9 +367,33 @@ impl<'s> Resolver<'s> {
         });
     }
 
+    /// Whether the records of the answer section, written as short as can be, take more than all room.
+    fn answer_is_more_than_fits(&self) -> bool {
+        /// The root as owner, type, class, TTL and length.
+        const FIXED_OCTETS: usize = 11;
+        /// Priority, weight and port.
+        const SERVICE_OCTETS: usize = 6;
+        let mut octets = 0;
+        let mut data = self
+            .resolution
+            .answer
+            .iter()
+            .flat_map(|one| one.rrset.data());
+        data.any(|data| {
+            octets += FIXED_OCTETS;
+            if let Rdata::Srv(_, _, _, target) = data {
+                octets += SERVICE_OCTETS + target.wire().len();
+            }
+            octets > self.room
+        })
+    }
+
     /// Adds A and AAAA of every distinct target of the SRV and NS records (RFC 2782, RFC 1034
     /// section 4.3.2 step 6), as far as our zones or their glue have them.
     fn add_addresses(&mut self) {
+        if self.answer_is_more_than_fits() {
+            return;
+        }
         let resolution = &mut self.resolution;
         let mut targets: Vec<&Name> = Vec::new();
         for entry in resolution.answer.iter().chain(&resolution.authority) {

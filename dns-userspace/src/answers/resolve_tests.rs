@@ -41,6 +41,14 @@ pub(crate) fn rrset(rtype: &str, data: &[&str]) -> Rrset {
     Rrset::new(data[0].rtype(), 60, data)
 }
 
+/// A plain zone with this content.
+pub(crate) fn one_zone(apex: &str, content: Vec<(Name, Rrset)>) -> Arc<Snapshot> {
+    let mut editor = Editor::new(3, vec![zone(apex)], Arc::new(NoEncoder), 1).unwrap();
+    editor.replace(&name(apex), content).unwrap();
+    editor.commit(1);
+    Arc::clone(editor.snapshot())
+}
+
 /// Two zones of ours: one with the quirks of mesos-dns, one with those of dcos-dns, and one plain.
 pub(crate) fn snapshot() -> Arc<Snapshot> {
     let mut mesos = zone("mesos");

@@ -7,7 +7,7 @@ use super::cookie;
 use super::edns::{ExtendedError, KEEPALIVE_OCTETS, OPTION_HEADER_OCTETS, option};
 use super::message::{self, Size};
 use super::query::{CLASS_IN, Query, RD, Rejection, rejected_header};
-use super::resolve::{Rcode, resolve};
+use super::resolve::{Rcode, resolve_within};
 
 /// What a client without EDNS can take over UDP (RFC 1035, section 4.2.1).
 pub const PLAIN_UDP_OCTETS: u16 = 512;
@@ -179,7 +179,7 @@ pub fn decide_query<'m>(
     if let Some(rcode) = refusal(&query, transport) {
         return error(rcode);
     }
-    match resolve(snapshot, &query.name, query.rtype) {
+    match resolve_within(snapshot, &query.name, query.rtype, size.limit) {
         Some(mut resolution) => {
             if policy.minimal_any && query.rtype == Rtype::ANY && transport == Transport::Udp {
                 resolution.keep_one_rrset();
