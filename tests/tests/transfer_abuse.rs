@@ -181,6 +181,32 @@ fn rfc5936_5_transfers_are_refused_but_to_whom_they_are_allowed() {
     }
 }
 
+/// The SOA alone, also where the zone would fit: the walk over all names is not for whoever uses the
+/// address of a secondary.
+#[test]
+fn rfc1995_2_a_whole_zone_is_not_sent_over_udp() {
+    let scene = scene(0, vec![by(Some("127.0.0.1"), None)]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(scene.address()).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    // IXFR from serial 1: a SOA of root names and five numbers.
+    let mut request =
+        b"\x12\x34\0\0\0\x01\0\0\0\x01\0\0\x05mesos\0\0\xfb\0\x01\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0"
+            .to_vec();
+    for field in [1u32; 5] {
+        request.extend(field.to_be_bytes());
+    }
+    socket.send(&request).unwrap();
+    let mut buffer = [0; 2048];
+    let len = socket.recv(&mut buffer).unwrap();
+    assert_eq!(buffer[3] & 0xf, 0);
+    assert_eq!(buffer[6..12], [0, 1, 0, 0, 0, 0], "{:02x?}", &buffer[..len]);
+    // By TCP all of it comes.
+    needs_tool!("dig");
+    let text = scene.dig(&["+tcp", "mesos", "IXFR=1"]);
+    assert!(text.contains("XFR size: 5 records"), "{text}");
+}
+
 /// Over UDP the address of a client proves nothing, and neither does a signature that does not hold.
 #[test]
 fn messages_about_transfers_count_against_the_share_of_a_client() {

@@ -269,7 +269,7 @@ impl Responder {
             Content::Whole(Arc::clone(snapshot), index)
         } else {
             match asked.held_serial() {
-                Some(held) => self.since(held, snapshot, index, zone),
+                Some(held) => self.since(held, snapshot, index, zone, transport),
                 None => return error_finished(asked, Rcode::FORMERR, transport, policy, signer),
             }
         };
@@ -305,7 +305,14 @@ impl Responder {
     }
 
     /// What to send to one who holds a serial.
-    fn since(&self, held: u32, snapshot: &Arc<Snapshot>, index: ZoneIndex, zone: &Zone) -> Content {
+    fn since(
+        &self,
+        held: u32,
+        snapshot: &Arc<Snapshot>,
+        index: ZoneIndex,
+        zone: &Zone,
+        transport: Transport,
+    ) -> Content {
         let own = zone.soa.serial;
         if !serial::is_after(own, held) {
             return Content::Nothing;
@@ -319,6 +326,9 @@ impl Responder {
         };
         match steps.filter(is_less) {
             Some(steps) => Content::Changes(steps),
+            // Whether a zone fits into a datagram is known after a walk over all names there are, for
+            // one whose address proves nothing. The client comes by TCP (RFC 1995, section 2).
+            None if transport == Transport::Udp => Content::Nothing,
             None => Content::Whole(Arc::clone(snapshot), index),
         }
     }
