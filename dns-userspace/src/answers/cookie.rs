@@ -15,6 +15,9 @@ pub const OPTION_OCTETS: usize = OPTION_HEADER_OCTETS + CLIENT_OCTETS + SERVER_O
 /// Octets of a server secret (RFC 9018, section 4.4).
 pub const SECRET_OCTETS: usize = 16;
 
+/// What is hashed for a client of IPv6: client cookie, the first half of the server cookie, address.
+const MAX_HASHED_OCTETS: usize = CLIENT_OCTETS + 8 + 16;
+
 /// The only version (RFC 9018, section 4.1).
 const VERSION: u8 = 1;
 /// Seconds that a cookie is good (RFC 9018, section 4.3).
@@ -37,8 +40,17 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// The hash of the parts one behind the other, of [`MAX_HASHED_OCTETS`] at most.
     fn hash(&self, parts: &[&[u8]]) -> u64 {
-        siphash_2_4(&self.0, &parts.concat())
+        let mut octets = [0; MAX_HASHED_OCTETS];
+        let mut len = 0;
+        for octet in parts.iter().copied().flatten() {
+            if let Some(slot) = octets.get_mut(len) {
+                *slot = *octet;
+                len += 1;
+            }
+        }
+        siphash_2_4(&self.0, octets.get(..len).unwrap_or_default())
     }
 }
 
@@ -128,17 +140,18 @@ impl Secrets {
 
     /// The secret that makes cookies, then the others that are good.
     fn all(&self, now: u32) -> impl Iterator<Item = Secret> {
-        let (shared, days) = match self {
+        let (shared, own) = match self {
             Self::Shared(secrets) => (secrets.as_slice(), None),
-            Self::Own(secret) => {
-                let day = now / DAY_SECONDS;
-                (
-                    [].as_slice(),
-                    Some([of_day(secret, day), of_day(secret, day.wrapping_sub(1))]),
-                )
-            }
+            Self::Own(secret) => ([].as_slice(), Some(secret)),
         };
-        shared.iter().copied().chain(days.into_iter().flatten())
+        let today = now / DAY_SECONDS;
+        // The one of the day before is made only where that of today does not fit.
+        let days = own.into_iter().flat_map(move |secret| {
+            [today, today.wrapping_sub(1)]
+                .into_iter()
+                .map(|day| of_day(secret, day))
+        });
+        shared.iter().copied().chain(days)
     }
 }
 
