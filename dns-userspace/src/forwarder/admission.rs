@@ -74,8 +74,8 @@ impl Drop for Permit {
     }
 }
 
-/// A host has a whole /64 of IPv6 to ask from.
-fn one_client(address: IpAddr) -> IpAddr {
+/// Whom an address is counted for: a host has a whole /64 of IPv6 to ask from.
+pub(crate) fn one_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
         v4 => v4,

@@ -39,6 +39,7 @@ pub mod route;
 mod upstream;
 
 pub use admission::Permit;
+pub(crate) use admission::one_client;
 pub use cache::CacheSettings;
 pub use clock::Clock;
 pub use kept::TtlBounds;

@@ -1,11 +1,13 @@
 //! How many connections there are at one time, in all and from one client.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::forwarder::one_client;
 
 /// Counts connections.
 pub(super) struct Admission {
@@ -36,7 +38,7 @@ impl Admission {
     /// A place for a connection of `client`, if there is one.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
         let total = Arc::clone(&self.total).try_acquire_owned().ok()?;
-        let client = subscriber(client);
+        let client = one_client(client);
         let mut by_client = self.by_client();
         let count = by_client.entry(client).or_insert(0);
         if *count >= self.per_client {
@@ -75,14 +77,6 @@ impl Drop for Place {
                 by_client.remove(&self.client);
             }
         }
-    }
-}
-
-/// Those who have one IPv6 address have all of its /64.
-fn subscriber(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
 
