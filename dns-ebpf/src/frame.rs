@@ -25,6 +25,9 @@ const MAX_QUERY_OCTETS: u32 = 1232;
 /// Words of two VLAN tags, the longest headers and the longest question.
 const MAX_KEPT_WORDS: u32 = (ETHERNET_OCTETS + 8 + IPV6_OCTETS + UDP_OCTETS + 12 + 255 + 4) / 8 + 1;
 const MAC_MASK: u64 = 0xffff_ffff_ffff;
+/// Set in the first eight octets of a frame that comes from an address of a group, which no station has
+/// (IEEE 802.3, section 3.2.3): a response would go to the group.
+const GROUP_SOURCE: u64 = 1 << 48;
 /// Time to live of responses (RFC 1700).
 const TTL: u64 = 64;
 
@@ -65,6 +68,9 @@ impl<C: Context> Frame<C> {
         let front = packet.load::<u64>(0).ok_or(Verdict::NotIp)?;
         if interface.mac != 0 && front & MAC_MASK != interface.mac {
             return Err(Verdict::OtherHost);
+        }
+        if front & GROUP_SOURCE != 0 {
+            return Err(Verdict::Source);
         }
         let mut type_at = ETHERNET_OCTETS - 2;
         let mut ethertype = packet.load::<u16>(type_at).ok_or(Verdict::NotIp)?;

@@ -55,9 +55,10 @@ impl Query {
         };
         let (source_port, destination_port) =
             (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-        let mac = |at| get(at..at + 6).and_then(|octets| octets.try_into().ok());
+        let mac = |at| -> Option<[u8; 6]> { get(at..at + 6)?.try_into().ok() };
         let answerable = mac(0)? == host.mac
             && host.addresses.contains(&destination)
+            && mac(6)?[0] & 1 == 0
             && may_be_answered(source)
             && source != destination
             && destination_port == host.port

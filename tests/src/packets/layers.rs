@@ -229,6 +229,12 @@ fn addresses(table: &mut Table) {
             |frame| frame.to = [0x01, 0, 0x5e, 0, 0, 0xfb],
         )
         .both_passed(
+            "from a multicast address of Ethernet",
+            Verdict::Source,
+            || Service::Host(response()),
+            |frame| frame.from[0] |= 1,
+        )
+        .both_passed(
             "to another address that differs in its last octet",
             Verdict::OtherHost,
             || Service::Unreached,
