@@ -76,6 +76,8 @@ pub struct Editor {
     referrers: Referrers,
     /// How many nodes are cuts; most often none, and then nothing is hidden.
     cuts: usize,
+    /// Names with others below them that became or ceased to be cuts since the last commit.
+    moved_cuts: HashSet<Name, OwnerHasher>,
     table: Table,
     zones_touched: bool,
     /// Zones that were given a serial since the last commit.
@@ -105,6 +107,7 @@ impl Editor {
             children: HashMap::with_hasher(OwnerHasher::new(seed)),
             referrers: Referrers::new(seed),
             cuts: 0,
+            moved_cuts: HashSet::with_hasher(OwnerHasher::new(seed)),
             zones: Vec::with_capacity(zones.len()),
             table: Table::default(),
             zones_touched: true,
@@ -289,6 +292,7 @@ impl Editor {
     /// nodes encoded, and makes the next snapshot. Without a difference the snapshot stays the
     /// same one. `now` is the unix time in seconds.
     pub fn commit(&mut self, now: u32) -> Diff {
+        self.hide_and_show();
         let before = Arc::clone(&self.snapshot);
         let mut diff = Diff::default();
         let (mut touched, mut fresh) = (ZoneSet::default(), ZoneSet::default());
@@ -356,6 +360,7 @@ impl Editor {
     /// Has every node encoded again, by another encoder, and makes a snapshot of them.
     pub fn encode_with(&mut self, encoder: Arc<dyn Encoder>) {
         self.encoder = encoder;
+        self.hide_and_show();
         let entries = self.table.entries();
         let fresh: Vec<(u64, Arc<Node>)> = entries
             .map(|(hash, node)| (hash, Arc::new(node.without_blob())))

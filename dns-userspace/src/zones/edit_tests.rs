@@ -196,6 +196,42 @@ fn names_below_a_delegation_are_occluded_while_it_lasts() {
     assert!(!occluded(&editor, "ns.sub.mesos") && !occluded(&editor, "x.y.sub.mesos"));
 }
 
+/// A zone of another server may have as many as this, and each of them glue.
+#[test]
+fn thousands_of_delegations_come_and_go_at_once() {
+    let mut editor = editor(&["mesos"]);
+    let glue = |n: usize| name(&format!("ns.x.sub-{n}.mesos"));
+    let content = |count: usize| {
+        let delegation = |n: usize| {
+            let target = Rdata::Ns(glue(n));
+            let cut = name(&format!("sub-{n}.mesos"));
+            [
+                (cut, Rrset::new(Rtype::NS, 60, vec![target])),
+                (glue(n), a(1)),
+                (name(&format!("web-{n}.mesos")), a(2)),
+            ]
+        };
+        (0..count).flat_map(delegation).collect::<Vec<_>>()
+    };
+    let hidden = |editor: &Editor| {
+        let nodes = editor.snapshot().nodes();
+        nodes.filter(|node| node.is_occluded()).count()
+    };
+    for count in [5000, 10, 5000, 0] {
+        editor.replace(&name("mesos"), content(count)).unwrap();
+        editor.commit(NOW);
+        assert_eq!(hidden(&editor), 2 * count);
+    }
+    let without_cuts = content(10).into_iter();
+    let without_cuts = without_cuts.filter(|(_, rrset)| rrset.rtype() != Rtype::NS);
+    editor.replace(&name("mesos"), content(10)).unwrap();
+    editor
+        .replace(&name("mesos"), without_cuts.collect())
+        .unwrap();
+    editor.commit(NOW);
+    assert_eq!(hidden(&editor), 0);
+}
+
 #[test]
 fn data_beside_a_cname_wins_and_equal_types_merge() {
     let mut editor = editor(&["mesos"]);

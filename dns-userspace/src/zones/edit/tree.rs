@@ -1,10 +1,11 @@
 //! What one name's coming and going means for the others: empty non-terminals above it, names that
 //! a cut hides below it, and the counts that say whether there are any of either.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Editor;
-use crate::zones::hash::owner_hash;
+use crate::zones::hash::{OwnerHasher, owner_hash};
 use crate::zones::node::tidy;
 use crate::zones::{Name, Node, Rrset, Rtype, ZoneIndex};
 
@@ -28,7 +29,6 @@ impl Editor {
             if let Some(before) = before {
                 self.remove(&before);
                 self.disown(name);
-                self.hide_or_show_below(zone, name, before.is_cut(), false);
             }
             return;
         }
@@ -89,7 +89,9 @@ impl Editor {
         self.cuts -= usize::from(was_cut);
         let hash = owner_hash(self.seed, name.wire());
         self.table.insert(hash, Arc::new(node));
-        self.hide_or_show_below(zone, name, was_cut, is_cut);
+        if was_cut != is_cut && self.children.contains_key(name) {
+            self.moved_cuts.insert(name.clone());
+        }
     }
 
     fn remove(&mut self, node: &Node) {
@@ -171,26 +173,31 @@ impl Editor {
         parent.is_some_and(|parent| parent.is_cut() || parent.is_occluded())
     }
 
-    /// Rewrites the names below `name` when it became or ceased to be a cut. Walks the whole table,
-    /// which is fine since cuts come from the operator and not from tasks.
-    fn hide_or_show_below(&mut self, zone: ZoneIndex, name: &Name, was_cut: bool, is_cut: bool) {
-        if was_cut == is_cut {
+    /// Rewrites the names below those that became or ceased to be cuts, in one walk over the table for
+    /// all of them: a zone of another server may have thousands.
+    pub(super) fn hide_and_show(&mut self) {
+        let moved = std::mem::replace(
+            &mut self.moved_cuts,
+            HashSet::with_hasher(OwnerHasher::new(self.seed)),
+        );
+        if moved.is_empty() {
             return;
         }
-        let mut below: Vec<Name> = self
-            .table
-            .nodes()
-            .filter(|node| node.zone() == zone && node.owner() != name)
-            .filter(|node| node.owner().is_at_or_below(name))
-            .map(|node| node.owner().clone())
-            .collect();
-        below.sort_by_key(|other| other.wire().len());
-        for other in below {
-            let Some(node) = self.node(&other).cloned() else {
+        let is_below = |node: &Node| {
+            let mut above = node.owner().suffixes().skip(1);
+            !node.is_apex() && above.any(|wire| moved.contains(wire))
+        };
+        let below = self.table.nodes().filter(|node| is_below(node));
+        let mut below: Vec<Name> = below.map(|node| node.owner().clone()).collect();
+        // From the top, since whether a name is hidden depends on its parent.
+        below.sort_by_key(|name| name.wire().len());
+        for name in below {
+            let Some(node) = self.node(&name).cloned() else {
                 continue;
             };
-            if node.is_occluded() != self.is_below_cut(&other) {
-                self.write(zone, &other, node.rrsets().into(), false, Some(&node));
+            if node.is_occluded() != self.is_below_cut(&name) {
+                let rrsets = node.rrsets().into();
+                self.write(node.zone(), &name, rrsets, false, Some(&node));
             }
         }
     }
