@@ -22,7 +22,7 @@ pub struct Arguments {
 /// # Errors
 /// When the findings cannot be written, or what is served cannot be had.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
-    let surroundings = Surroundings::of_this_host();
+    let surroundings = Surroundings::of_this_host().served();
     let checked = config::check(&arguments.config, &surroundings);
     for warning in &checked.warnings {
         writeln!(out, "warning: {warning}")?;

@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 impl Arguments {
     /// The configuration, with what the command line says in its place.
     fn load(&self) -> anyhow::Result<Setup> {
-        let surroundings = Surroundings::of_this_host();
+        let surroundings = Surroundings::of_this_host().served();
         let mut config = load_config(&self.config, &surroundings)?;
         for interface in &self.interfaces {
             if !config.xdp.interfaces.contains(interface) {

@@ -17,6 +17,9 @@ pub struct Surroundings {
     pub name_servers: Vec<IpAddr>,
     /// The addresses of all interfaces, loopback included.
     pub addresses: Vec<IpAddr>,
+    /// Whether the configuration is to be served here, and so its addresses must be free of one another
+    /// and of its upstreams.
+    pub is_served: bool,
 }
 
 impl Surroundings {
@@ -29,7 +32,15 @@ impl Surroundings {
             directory: env::current_dir().unwrap_or_default(),
             name_servers: name_servers(&String::from_utf8_lossy(&resolv_conf)),
             addresses: interface_addresses().unwrap_or_default(),
+            is_served: false,
         }
+    }
+
+    /// The same, for who serves here or is asked whether that can be.
+    #[must_use]
+    pub fn served(self) -> Self {
+        let is_served = true;
+        Self { is_served, ..self }
     }
 
     /// The absolute path of a configuration file, as Go's `filepath.Abs` gives it: without `.`, `..`

@@ -16,6 +16,7 @@ fn host() -> Surroundings {
         directory: "/".into(),
         name_servers: vec![ip("10.0.0.1"), ip("10.0.0.2")],
         addresses: vec![ip("127.0.0.1"), ip("10.0.0.1")],
+        is_served: true,
     }
 }
 
@@ -625,6 +626,19 @@ fn what_is_served_over_tls_needs_a_good_certificate() {
     }
     let unknown = with(r#""server":{"https":{"path":"/dns-query"}}"#);
     assert!(format!("{:?}", unknown.warnings).contains("server.https.path"));
+}
+
+#[test]
+fn what_is_not_served_here_may_have_our_addresses() {
+    let body = r#"{"masters":["10.1.0.1:5050"],"resolvers":["10.0.0.1"]}"#;
+    let problems =
+        |host: &Surroundings| check_text(body.as_bytes(), Path::new(PATH), host).problems;
+    let elsewhere = Surroundings {
+        is_served: false,
+        ..host()
+    };
+    assert_eq!(problems(&host()).len(), 1);
+    assert_eq!(problems(&elsewhere), []);
 }
 
 #[test]

@@ -38,7 +38,9 @@ pub(super) fn validate(reading: &mut Reading, surroundings: &Surroundings) {
     zookeeper(reading);
     transfers(reading);
     server::validate(reading);
-    places::validate(reading, surroundings);
+    if surroundings.is_served {
+        places::validate(reading, surroundings);
+    }
     let late = std::mem::take(&mut reading.late);
     reading.problems.extend(late);
     warnings(reading);

@@ -138,7 +138,7 @@ fn rfc8945_5_2_2_1_short_signatures_are_not_taken() {
     assert_eq!(with_mac(31), (NOTAUTH, Some(error::BADTRUNC)));
     assert_eq!(with_mac(15), (FORMERR, None));
     assert_eq!(with_mac(33), (FORMERR, None));
-    // BIND says BADSIG to this one.
+    // Less than half of the hash (RFC 8945, section 5.2.2.1).
     assert_eq!(with_mac(0), (FORMERR, None));
 }
 
