@@ -44,7 +44,7 @@ fn records(number: u32, generation: u32) -> u32 {
 fn rrset(number: u32, generation: u32) -> Rrset {
     let generation = generation & 0xf_ffff;
     let address = |nth| Rdata::A(Ipv4Addr::from_bits(number << 24 | generation << 4 | nth));
-    let data = (0..records(number, generation)).map(address).collect();
+    let data = (0..records(number, generation)).map(address);
     Rrset::new(Rtype::A, 60, data)
 }
 

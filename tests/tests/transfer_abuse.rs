@@ -316,7 +316,7 @@ fn rfc8945_5_3_what_is_too_large_with_its_signature_is_truncated() {
             let [high, low] = number.to_be_bytes();
             Rdata::A([10, 1, high, low].into())
         });
-        (name(owner), Rrset::new(Rtype::A, 60, data.collect()))
+        (name(owner), Rrset::new(Rtype::A, 60, data))
     };
     // 12 octets of header, 4 and the name of the question, 16 for each address.
     let content = vec![

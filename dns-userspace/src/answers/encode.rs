@@ -1,10 +1,12 @@
 //! Zones to finished answers: what [`resolve`] says of a name, for each of its types, as the blob
 //! that `dns_common` answers from in the kernel and in user space.
 
+use std::sync::Arc;
+
 use dns_common::blob::{self, Entry, Head, entry_flags, flags};
 use dns_common::wire;
 
-use super::message::{Layout, lay_out};
+use super::message::{Layout, Suffixes, lay_out};
 use super::query::{HEADER_OCTETS, Query};
 use super::resolve::{Entry as Answered, Rcode, Resolution, has_inner_star, resolve, resolve_at};
 use crate::zones::blob::Blob;
@@ -16,8 +18,13 @@ use crate::zones::{Node, Rdata, Rrset, Rtype, Snapshot, Zone};
 pub struct BlobEncoder;
 
 impl Encoder for BlobEncoder {
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
-        encode(snapshot, node).map(Blob::from)
+    fn encode(
+        &self,
+        snapshot: &Snapshot,
+        node: &Node,
+        led_to: &[Option<&Arc<Node>>],
+    ) -> Option<Blob> {
+        encode(snapshot, node, led_to).map(Blob::from)
     }
 
     fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>> {
@@ -29,16 +36,20 @@ impl Encoder for BlobEncoder {
     }
 }
 
-/// The finished answers of a node.
+/// The finished answers of a node: see [`Encoder::encode`].
 #[must_use]
-pub fn encode(snapshot: &Snapshot, node: &Node) -> Option<Box<[u8]>> {
+pub fn encode(
+    snapshot: &Snapshot,
+    node: &Node,
+    led_to: &[Option<&Arc<Node>>],
+) -> Option<Box<[u8]>> {
     let zone = snapshot.zone(node.zone())?;
     let owner = node.owner().wire();
     let governed = node.is_occluded() || node.is_cut() || zone.expands(node) || zone.withdrawn;
     let mut answers = if governed {
         Vec::new()
     } else {
-        finish_all(snapshot, node)
+        finish_all(snapshot, node, led_to)
     };
     let mut blob_flags = 0;
     if zone.recursion_available {
@@ -212,7 +223,7 @@ fn assemble(head: Head, owner: &[u8], answers: &[Finished]) -> Option<Box<[u8]>>
 }
 
 /// The answers to every type that a node has something to say to.
-fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
+fn finish_all(snapshot: &Snapshot, node: &Node, led_to: &[Option<&Arc<Node>>]) -> Vec<Finished> {
     let mut rtypes: Vec<Rtype> = node.rrsets().iter().map(Rrset::rtype).collect();
     let is_alias = rtypes.contains(&Rtype::CNAME);
     if is_alias {
@@ -229,7 +240,7 @@ fn finish_all(snapshot: &Snapshot, node: &Node) -> Vec<Finished> {
         if [Rtype::A, Rtype::AAAA].contains(&rtype) {
             return finish_addresses(node, rrset);
         }
-        finish_service(snapshot, node, rrset)
+        finish_services(node, rrset, led_to)
             .or_else(|| finish(snapshot, node, &resolve_at(snapshot, node, rtype)?, rtype))
     };
     let mut answers: Vec<Finished> = rtypes
@@ -314,67 +325,103 @@ fn push_address(body: &mut Vec<u8>, owner: &[u8], rrset: &Rrset, data: &Rdata) -
     Some(())
 }
 
-/// What [`finish`] gives for the one SRV record of a node that decides by itself, without the detour:
-/// a task has several such names. `None` for anything else.
-fn finish_service(snapshot: &Snapshot, node: &Node, rrset: &Rrset) -> Option<Finished> {
-    /// Owner, as a pointer, to the length of RDATA.
-    const HEAD_OCTETS: usize = 12;
+/// What [`finish`] gives for the SRV records of a node that decides by itself, without the detour: a
+/// task has several such names. `None` for anything else, and for one with other records that lead
+/// elsewhere.
+fn finish_services(node: &Node, rrset: &Rrset, led_to: &[Option<&Arc<Node>>]) -> Option<Finished> {
     /// Priority, weight and port.
     const BEFORE_TARGET: usize = 6;
-    let [Rdata::Srv(priority, weight, port, target)] = rrset.data() else {
-        return None;
-    };
-    let (owner, target_wire) = (node.owner().wire(), target.wire());
+    let (owner, data) = (node.owner(), rrset.data());
     // The root is shorter than a pointer.
-    if owner.len() <= 1 || target_wire.len() <= 1 {
+    if rrset.rtype() != Rtype::SRV || owner.wire().len() <= 1 || led_to.len() != data.len() {
         return None;
     }
-    let rdata_octets = BEFORE_TARGET + target_wire.len();
-    let mut body = Vec::with_capacity(HEAD_OCTETS + rdata_octets + 2 * (HEAD_OCTETS + 16));
-    push_head(&mut body, &POINTER_TO_QUESTION, rrset);
-    body.extend_from_slice(&u16::try_from(rdata_octets).ok()?.to_be_bytes());
-    for field in [priority, weight, port] {
-        body.extend_from_slice(&field.to_be_bytes());
+    let mut body = Vec::with_capacity(wire::MAX_UDP_OCTETS as usize);
+    let mut starts = Vec::with_capacity(data.len());
+    let mut targets = Vec::with_capacity(data.len());
+    for (one, node) in data.iter().zip(led_to) {
+        let Rdata::Srv(priority, weight, port, target) = one else {
+            return None;
+        };
+        starts.push(u16::try_from(body.len()).ok()?);
+        push_head(&mut body, &POINTER_TO_QUESTION, rrset);
+        let rdata_octets = BEFORE_TARGET + target.wire().len();
+        body.extend_from_slice(&u16::try_from(rdata_octets).ok()?.to_be_bytes());
+        for field in [priority, weight, port] {
+            body.extend_from_slice(&field.to_be_bytes());
+        }
+        body.extend_from_slice(target.wire());
+        targets.push((target, node));
     }
-    body.extend_from_slice(target_wire);
-    let rotating_octets = body.len();
-
-    let before = HEADER_OCTETS + owner.len() + 4;
-    // Where the target stands first: at the end of the question, or in the record.
-    let target_at = match node.owner().is_at_or_below(target) {
-        true => HEADER_OCTETS + owner.len() - target_wire.len(),
-        false => before + HEAD_OCTETS + BEFORE_TARGET,
-    };
-    let pointer = (0xc000 | u16::try_from(target_at).ok()?).to_be_bytes();
+    let before = HEADER_OCTETS + owner.wire().len() + 4;
+    let turning = body.len();
+    let mut places = Suffixes::default();
+    places.note(owner, HEADER_OCTETS, |_| {});
+    match targets.as_slice() {
+        [(target, _)] => places.note(target, before + turning - target.wire().len(), |_| {}),
+        // Nothing points at a record that changes its place.
+        _ => body.extend_from_within(..),
+    }
+    targets.sort_unstable_by_key(|(target, _)| target.wire());
+    targets.dedup_by_key(|(target, _)| *target);
+    let tail_at = body.len();
     let mut additionals = 0;
-    if let Some(leads_to) = snapshot.node(target) {
-        for addresses in [Rtype::A, Rtype::AAAA].map(|rtype| leads_to.rrset(rtype)) {
-            let Some(addresses) = addresses else {
+    let mut name = Vec::new();
+    for (target, node) in targets {
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            let Some(addresses) = node.and_then(|node| node.rrset(rtype)) else {
                 continue;
             };
             for one in addresses.data() {
-                push_address(&mut body, &pointer, addresses, one)?;
+                name.clear();
+                places.write(target, &mut name);
+                places.note(target, before + turning + (body.len() - tail_at), |_| {});
+                push_address(&mut body, &name, addresses, one)?;
             }
             additionals += addresses.data().len();
         }
     }
-    if before + body.len() > wire::MAX_UDP_OCTETS as usize {
+    let tail_octets = body.len() - tail_at;
+    if before + turning + tail_octets > wire::MAX_UDP_OCTETS as usize {
         return None;
     }
+    let rotating_octets = u16::try_from(turning).ok()?;
+    let stride = stride(&mut starts, rotating_octets);
     let entry = Entry {
         rtype: rrset.rtype().0,
-        answers: 1,
+        answers: u8::try_from(data.len()).ok()?,
         additionals: u8::try_from(additionals).ok()?,
-        rotating: 1,
-        rotating_octets: u16::try_from(rotating_octets).ok()?,
-        tail_octets: u16::try_from(body.len() - rotating_octets).ok()?,
+        rotating: u8::try_from(data.len()).ok()?,
+        rotating_octets,
+        tail_octets: u16::try_from(tail_octets).ok()?,
+        stride,
         ..Entry::default()
     };
     Some(Finished {
         entry,
-        starts: Vec::new(),
+        starts,
         body,
     })
+}
+
+/// The size of each rotating record, if all have the same and there are several; then it is not said
+/// where each of them starts.
+fn stride(starts: &mut Vec<u16>, rotating_octets: u16) -> u8 {
+    let stride = starts.get(1).copied().unwrap_or_default();
+    let ends = starts.iter().skip(1).chain([&rotating_octets]);
+    let is_even = starts
+        .iter()
+        .zip(ends)
+        .all(|(start, end)| start + stride == *end);
+    let stride = if is_even {
+        u8::try_from(stride).unwrap_or_default()
+    } else {
+        0
+    };
+    if starts.len() < 2 || stride != 0 {
+        starts.clear();
+    }
+    stride
 }
 
 /// What `resolution` answers to a question for `rtype`, if it changes only when the node, an alias that it
@@ -435,18 +482,9 @@ fn cut(rtype: Rtype, layout: &Layout, before: usize, rotating: usize) -> Option<
     for record in before..before + rotating {
         starts.push(u16::try_from(start(record)?.checked_sub(start(before)?)?).ok()?);
     }
-    let stride = starts.get(1).copied().unwrap_or(0);
     let rotating_octets = u16::try_from(turning.len()).ok()?;
     let count = u8::try_from(rotating).ok()?;
-    let is_even = (0u16..)
-        .zip(&starts)
-        .all(|(i, at)| i.checked_mul(stride) == Some(*at))
-        && u16::from(count).checked_mul(stride) == Some(rotating_octets);
-    let stride = if is_even {
-        u8::try_from(stride).unwrap_or(0)
-    } else {
-        0
-    };
+    let stride = stride(&mut starts, rotating_octets);
     let [answers, authorities, additionals] = layout.counts;
     let mut body = Vec::with_capacity(head.len() + 2 * turning.len() + tail.len());
     body.extend_from_slice(head);
@@ -468,12 +506,13 @@ fn cut(rtype: Rtype, layout: &Layout, before: usize, rotating: usize) -> Option<
         stride,
         flags: 0,
     };
-    if count < 2 || stride != 0 {
-        starts.clear();
-    }
     Some(Finished {
         entry,
         starts,
         body,
     })
 }
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

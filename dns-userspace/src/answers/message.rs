@@ -208,10 +208,19 @@ pub(super) fn lay_out<'r>(query: &'r Query<'_>, resolution: &'r Resolution<'_>) 
 }
 
 /// Offsets by suffix: a short list in most messages, and a map in those with many names.
-#[derive(Default)]
-struct Suffixes<'r> {
+pub(super) struct Suffixes<'r> {
     few: Vec<(&'r [u8], u16)>,
     many: Option<HashMap<&'r [u8], u16, OwnerHasher>>,
+}
+
+impl Default for Suffixes<'_> {
+    fn default() -> Self {
+        // The labels of the name in the question, and some.
+        Self {
+            few: Vec::with_capacity(8),
+            many: None,
+        }
+    }
 }
 
 impl<'r> Suffixes<'r> {
@@ -241,6 +250,38 @@ impl<'r> Suffixes<'r> {
         match &mut self.many {
             Some(many) => drop(many.remove(suffix)),
             None => self.few.retain(|(known, _)| *known != suffix),
+        }
+    }
+
+    /// Writes a name as the labels that have no place yet and a pointer to the rest.
+    pub(super) fn write(&self, name: &Name, out: &mut Vec<u8>) {
+        let whole = name.wire();
+        let known = name
+            .suffixes()
+            .find_map(|suffix| Some((suffix.len(), self.get(suffix)?)));
+        if let Some((len, offset)) = known {
+            let fresh = whole.get(..whole.len() - len).unwrap_or_default();
+            out.extend_from_slice(fresh);
+            push_u16(out, 0xc000 | offset);
+        } else {
+            out.extend_from_slice(whole);
+        }
+    }
+
+    /// Remembers that `name` can be found at `start` as far as its suffixes have no place yet; tells
+    /// of each that has one now.
+    pub(super) fn note(&mut self, name: &'r Name, start: usize, mut tell: impl FnMut(&'r [u8])) {
+        let whole = name.wire().len();
+        for suffix in name.suffixes() {
+            let offset = start + (whole - suffix.len());
+            // The root is shorter than a pointer.
+            if suffix.len() <= 1 || offset >= POINTER_LIMIT || self.get(suffix).is_some() {
+                break;
+            }
+            if let Ok(offset) = u16::try_from(offset) {
+                self.insert(suffix, offset);
+                tell(suffix);
+            }
         }
     }
 }
@@ -289,8 +330,8 @@ impl<'r> Writer<'r> {
             noted: Vec::new(),
             starts: Vec::new(),
         };
-        writer.note_name(&query.name, HEADER_OCTETS);
-        writer.noted.clear();
+        let before_any = |_: &[u8]| {};
+        writer.offsets.note(&query.name, HEADER_OCTETS, before_any);
         writer
     }
 
@@ -367,37 +408,15 @@ impl<'r> Writer<'r> {
         set_u16(&mut self.out, length_at, length);
     }
 
-    /// Writes a name as the labels that are not in the message yet and a pointer to the rest.
     fn add_name(&mut self, name: &'r Name) {
         let start = self.out.len();
-        let whole = name.wire();
-        let known = name
-            .suffixes()
-            .find_map(|suffix| Some((suffix.len(), self.offsets.get(suffix)?)));
-        if let Some((len, offset)) = known {
-            let fresh = whole.get(..whole.len() - len).unwrap_or_default();
-            self.out.extend_from_slice(fresh);
-            self.push_u16(0xc000 | offset);
-        } else {
-            self.out.extend_from_slice(whole);
-        }
+        self.offsets.write(name, &mut self.out);
         self.note_name(name, start);
     }
 
-    /// Remembers that `name` can be found at `start` as far as its suffixes have no place yet.
     fn note_name(&mut self, name: &'r Name, start: usize) {
-        let whole = name.wire().len();
-        for suffix in name.suffixes() {
-            let offset = start + (whole - suffix.len());
-            // The root is shorter than a pointer.
-            if suffix.len() <= 1 || offset >= POINTER_LIMIT || self.offsets.get(suffix).is_some() {
-                break;
-            }
-            if let Ok(offset) = u16::try_from(offset) {
-                self.offsets.insert(suffix, offset);
-                self.noted.push(suffix);
-            }
-        }
+        let noted = &mut self.noted;
+        self.offsets.note(name, start, |suffix| noted.push(suffix));
     }
 
     fn push_u16(&mut self, value: u16) {

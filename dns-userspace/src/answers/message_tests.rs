@@ -60,7 +60,7 @@ fn bare<'s>(answer: Vec<Entry<'s>>) -> Resolution<'s> {
 
 fn addresses(count: u16) -> Rrset {
     let data = (0..count).map(|n| Rdata::A(Ipv4Addr::from(0x0a00_0000 + u32::from(n))));
-    Rrset::new(Rtype::A, 60, data.collect())
+    Rrset::new(Rtype::A, 60, data)
 }
 
 fn entry<'s>(owner: &str, rrset: Rrset) -> Entry<'s> {

@@ -10,7 +10,7 @@ pub(crate) fn name(text: &str) -> Name {
     Name::from_text(text).unwrap()
 }
 
-fn zone(apex: &str) -> Zone {
+pub(crate) fn zone(apex: &str) -> Zone {
     let soa = Soa {
         mname: name("ns1.mesos"),
         rname: name("root.ns1.mesos"),

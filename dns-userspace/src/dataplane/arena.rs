@@ -283,8 +283,13 @@ impl fmt::Debug for Arena {
 pub(super) struct ArenaEncoder(pub(super) Arc<Arena>);
 
 impl Encoder for ArenaEncoder {
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob> {
-        let own = BlobEncoder.encode(snapshot, node)?;
+    fn encode(
+        &self,
+        snapshot: &Snapshot,
+        node: &Node,
+        led_to: &[Option<&Arc<Node>>],
+    ) -> Option<Blob> {
+        let own = BlobEncoder.encode(snapshot, node, led_to)?;
         self.0.expect(snapshot.len());
         Some(self.0.lease(&own).unwrap_or(own))
     }

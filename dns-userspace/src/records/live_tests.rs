@@ -70,7 +70,7 @@ fn assert_as_built(live: &LiveRecords) {
     for (name, rrset) in sorted(content.rrsets) {
         match wanted.last_mut() {
             Some((last, before)) if *last == name && before.rtype() == rrset.rtype() => {
-                let data = before.data().iter().chain(rrset.data()).cloned().collect();
+                let data = before.data().iter().chain(rrset.data()).cloned();
                 *before = Rrset::new(rrset.rtype(), rrset.ttl(), data);
             }
             _ => wanted.push((name, rrset)),

@@ -188,7 +188,7 @@ pub(super) mod tests {
 
     pub(in crate::transfer) fn a(ttl: u32, last: &[u8]) -> Rrset {
         let data = last.iter().map(|&one| Rdata::A([10, 0, 0, one].into()));
-        Rrset::new(Rtype::A, ttl, data.collect())
+        Rrset::new(Rtype::A, ttl, data)
     }
 
     fn texts<'l>(lines: impl Iterator<Item = Line<'l>>) -> Vec<String> {

@@ -255,7 +255,7 @@ impl Changes {
         let rrset = |(rtype, records): (Rtype, Vec<(u32, Rdata)>)| {
             // One TTL for all (RFC 2181, section 5.2).
             let ttl = records.iter().map(|(ttl, _)| *ttl).min()?;
-            let data = records.into_iter().map(|(_, data)| data).collect();
+            let data = records.into_iter().map(|(_, data)| data);
             Some(Rrset::new(rtype, ttl, data))
         };
         let content = |(owner, rrsets): (&Name, Records)| {

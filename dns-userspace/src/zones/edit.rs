@@ -3,11 +3,14 @@
 
 mod tree;
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::sync::Arc;
 
-use super::ahead;
+use super::ahead::{self, Links};
 use super::diff::SerialStep;
+use super::few::Few;
 use super::hash::{OwnerHasher, owner_hash};
 use super::referrers::{Referrers, targets};
 use super::table::Table;
@@ -39,11 +42,23 @@ pub enum EditError {
     OutsideZones(Name),
 }
 
-/// An RRset to be put, with the hash of its owner.
-struct Given {
-    hash: u64,
-    owner: Name,
-    rrset: Rrset,
+/// RRsets to be put, each with its owner, until it is.
+struct Given(Vec<Option<(Name, Rrset)>>);
+
+impl Given {
+    fn owner(&self, at: usize) -> Option<&Name> {
+        self.0.get(at)?.as_ref().map(|(owner, _)| owner)
+    }
+
+    /// Where one stands to a name in the table's order; `hash` is that of its owner.
+    fn order(&self, &(hash, at): &(u64, usize), other: u64, wire: &[u8]) -> Ordering {
+        let by_hash = hash.cmp(&other);
+        by_hash.then_with(|| self.owner(at).map(Name::wire).cmp(&Some(wire)))
+    }
+
+    fn take(&mut self, at: usize) -> Option<(Name, Rrset)> {
+        self.0.get_mut(at)?.take()
+    }
 }
 
 /// A set of zones.
@@ -131,9 +146,10 @@ impl Editor {
             }
         }
         editor.publish();
-        for node in editor.snapshot.nodes() {
-            node.encode(&editor.snapshot, &*editor.encoder);
-        }
+        let nodes: Vec<_> = editor.snapshot.nodes().collect();
+        let links = Links::of(&nodes, seed);
+        editor.referrers.add(links.hashes(links.len()));
+        ahead::encode(&editor.snapshot, &*editor.encoder, &nodes, &links);
         Ok(editor)
     }
 
@@ -188,40 +204,49 @@ impl Editor {
         content: Vec<(Name, Rrset)>,
     ) -> Result<usize, EditError> {
         let zone = self.index_of(apex)?;
-        let count = content.len();
-        let mut given: Vec<Given> = content
-            .into_iter()
-            .filter(|(owner, _)| self.zone_of(owner) == Some(zone))
-            .map(|(owner, rrset)| Given {
-                hash: owner_hash(self.seed, owner.wire()),
-                owner,
-                rrset,
-            })
-            .collect();
-        let outside = count - given.len();
+        let mut given = Given(content.into_iter().map(Some).collect());
+        let mut order: Vec<(u64, usize)> = Vec::with_capacity(given.0.len());
+        for (at, (owner, _)) in given.0.iter().flatten().enumerate() {
+            if self.zone_of(owner) == Some(zone) {
+                order.push((owner_hash(self.seed, owner.wire()), at));
+            }
+        }
+        let outside = given.0.len() - order.len();
         // In the table's own order, so that one walk of each finds what differs, and what is
         // written next to each other lies next to each other.
-        given.sort_unstable_by(|a, b| (a.hash, a.owner.wire()).cmp(&(b.hash, b.owner.wire())));
-        for gone in self.not_in(zone, &given) {
+        order.sort_unstable_by(|one, other| {
+            let by_hash = one.0.cmp(&other.0);
+            by_hash.then_with(|| {
+                given
+                    .owner(one.1)
+                    .map(Name::wire)
+                    .cmp(&given.owner(other.1).map(Name::wire))
+            })
+        });
+        for gone in self.not_in(zone, &given, &order) {
             let hash = owner_hash(self.seed, gone.wire());
-            self.put(zone, hash, &gone, Vec::new());
+            self.put(zone, hash, &gone, Few::default());
         }
-        let mut rest = given.into_iter();
+        let mut rest = order.as_slice();
         let mut until_fetched = 0;
-        while let Some(first) = rest.next() {
+        while let [(hash, first), others @ ..] = rest {
             if until_fetched == 0 {
-                let next = rest.as_slice().iter().take(ahead::NAMES);
-                ahead::fetch(next.map(|one| (&one.owner, Some(&one.rrset))));
+                let next = rest.iter().take(ahead::NAMES);
+                ahead::fetch(next.filter_map(|(_, at)| given.owner(*at)));
                 until_fetched = ahead::NAMES;
             }
             until_fetched -= 1;
-            let Given { hash, owner, rrset } = first;
-            let mut rrsets = vec![rrset];
-            let is_more = |next: &Given| next.hash == hash && next.owner == owner;
-            while rest.as_slice().first().is_some_and(is_more) {
-                rrsets.extend(rest.next().map(|more| more.rrset));
-            }
-            self.put(zone, hash, &owner, rrsets);
+            rest = others;
+            let Some((owner, rrset)) = given.take(*first) else {
+                continue;
+            };
+            let is_more = |one: &&(u64, usize)| given.order(one, *hash, owner.wire()).is_eq();
+            let more = others.iter().take_while(is_more).count();
+            let (more, others) = others.split_at_checked(more).unwrap_or_default();
+            rest = others;
+            let more = more.iter().filter_map(|(_, at)| given.take(*at));
+            let rrsets = iter::once(rrset).chain(more.map(|(_, rrset)| rrset));
+            self.put(zone, *hash, &owner, rrsets.collect());
         }
         self.set_complete(zone, true);
         Ok(outside)
@@ -236,7 +261,8 @@ impl Editor {
         let zone = self
             .zone_of(name)
             .ok_or_else(|| EditError::OutsideZones(name.clone()))?;
-        self.put(zone, owner_hash(self.seed, name.wire()), name, rrsets);
+        let hash = owner_hash(self.seed, name.wire());
+        self.put(zone, hash, name, rrsets.into_iter().collect());
         Ok(())
     }
 
@@ -337,22 +363,25 @@ impl Editor {
             diff.note(before.node(&apex), self.node(&apex));
         }
         diff.renewed = self.renew_referrers(&before, &diff);
+        for node in diff
+            .removed
+            .iter()
+            .chain(diff.changed.iter().map(|one| &one.before))
+        {
+            self.referrers.forget(node);
+        }
         if !diff.is_empty() || self.zones_touched {
             self.publish();
-            let mut written = diff.written();
-            loop {
-                let next: Vec<&Arc<Node>> = written.by_ref().take(ahead::NAMES).collect();
-                if next.is_empty() {
-                    break;
-                }
-                let owners = next
-                    .iter()
-                    .map(|node| (node.owner(), node.rrsets().first()));
-                ahead::fetch(owners);
-                for node in next {
-                    node.encode(&self.snapshot, &*self.encoder);
-                }
-            }
+            let written: Vec<_> = diff.written().collect();
+            let links = Links::of(&written, self.seed);
+            // Those of the renewed nodes, which come last, are known.
+            let renewed = diff
+                .renewed
+                .iter()
+                .map(|node| targets(node.rrsets()).count());
+            self.referrers
+                .add(links.hashes(links.len() - renewed.sum::<usize>()));
+            ahead::encode(&self.snapshot, &*self.encoder, &written, &links);
         }
         diff
     }
@@ -369,9 +398,9 @@ impl Editor {
             self.table.insert(*hash, Arc::clone(node));
         }
         self.publish();
-        for (_, node) in &fresh {
-            node.encode(&self.snapshot, &*self.encoder);
-        }
+        let fresh: Vec<_> = fresh.iter().map(|(_, node)| node).collect();
+        let links = Links::of(&fresh, self.seed);
+        ahead::encode(&self.snapshot, &*self.encoder, &fresh, &links);
     }
 
     fn publish(&mut self) {
@@ -416,23 +445,17 @@ impl Editor {
             .get(owner_hash(self.seed, name.wire()), name.wire())
     }
 
-    /// The names with content in `zone` that `given`, in the table's order, does not speak of.
-    fn not_in(&self, zone: ZoneIndex, given: &[Given]) -> Vec<Name> {
-        let mut rest = given.iter().peekable();
+    /// The names with content in `zone` that `given` does not speak of; `order` is the table's.
+    fn not_in(&self, zone: ZoneIndex, given: &Given, order: &[(u64, usize)]) -> Vec<Name> {
+        let mut rest = order.iter().peekable();
         let mut gone = Vec::new();
         for (hash, node) in self.table.entries() {
             if node.zone() != zone || node.is_empty_non_terminal() {
                 continue;
             }
-            let key = (hash, node.owner().wire());
-            while rest
-                .next_if(|one| (one.hash, one.owner.wire()) < key)
-                .is_some()
-            {}
-            if rest
-                .peek()
-                .is_none_or(|one| (one.hash, one.owner.wire()) != key)
-            {
+            let order = |one: &(u64, usize)| given.order(one, hash, node.owner().wire());
+            while rest.next_if(|one| order(one).is_lt()).is_some() {}
+            if rest.peek().is_none_or(|one| order(one).is_ne()) {
                 gone.push(node.owner().clone());
             }
         }
@@ -465,22 +488,22 @@ impl Editor {
         } else {
             diff.names_that_lead_elsewhere().collect()
         };
-        let owners = self.referrers.that_lead_to(names, |owner| {
-            let node = self.node(owner);
-            node.is_some_and(|node| node.rrset(Rtype::CNAME).is_some())
+        let names = names.iter().map(|name| owner_hash(self.seed, name.wire()));
+        let owners = self.referrers.that_lead_to(names.collect(), |owner| {
+            let mut nodes = self.table.all(owner);
+            nodes.any(|node| node.rrset(Rtype::CNAME).is_some())
         });
-        let renewed: Vec<Arc<Node>> = owners
+        let renewed: Vec<(u64, Arc<Node>)> = owners
             .into_iter()
-            .filter_map(|owner| self.node(owner))
+            .flat_map(|owner| self.table.all(owner).map(move |node| (owner, node)))
             // What is new is encoded anyway.
-            .filter(|node| node.blob().is_some())
-            .map(|node| Arc::new(node.without_blob()))
+            .filter(|(_, node)| node.blob().is_some())
+            .map(|(owner, node)| (owner, Arc::new(node.without_blob())))
             .collect();
-        for node in &renewed {
-            let hash = owner_hash(self.seed, node.owner().wire());
-            self.table.insert(hash, Arc::clone(node));
+        for (owner, node) in &renewed {
+            self.table.insert(*owner, Arc::clone(node));
         }
-        renewed
+        renewed.into_iter().map(|(_, node)| node).collect()
     }
 
     fn advance_serial(&mut self, index: ZoneIndex, now: u32) -> Option<SerialStep> {

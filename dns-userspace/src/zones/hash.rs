@@ -1,6 +1,10 @@
 //! The keyed hash under which a name is found: the same number in user space and in the BPF index.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+
+/// A map by such hashes.
+pub(crate) type ByHash<V> = HashMap<u64, V, OwnerHasher>;
 
 /// Hashes an owner name in folded wire form (the form of [`Name::wire`](super::Name::wire)).
 ///

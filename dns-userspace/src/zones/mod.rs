@@ -7,6 +7,7 @@ mod ahead;
 pub mod blob;
 pub mod diff;
 pub mod edit;
+mod few;
 pub mod hash;
 pub mod name;
 pub mod node;

@@ -43,39 +43,31 @@ impl Name {
     /// # Errors
     /// Says which limit of RFC 1035 the text breaks.
     pub fn from_text(text: &str) -> Result<Self, NameError> {
-        let bytes = text.as_bytes();
-        let mut wire = Vec::with_capacity(bytes.len() + 2);
-        if text == "." || text.is_empty() {
+        let mut rest = text.as_bytes();
+        if let [] | [b'.'] = rest {
             return Ok(Self::root());
         }
-        let mut label_start = 0;
-        wire.push(0);
-        let mut i = 0;
-        while let Some(&byte) = bytes.get(i) {
-            i += 1;
-            let octet = match byte {
-                b'.' => {
-                    close_label(&mut wire, label_start)?;
-                    if i == bytes.len() {
-                        wire.push(0);
-                        return Self::checked(wire);
-                    }
-                    label_start = wire.len();
-                    wire.push(0);
-                    continue;
-                }
-                b'\\' => {
-                    let (octet, used) = unescape(bytes.get(i..).unwrap_or_default())?;
-                    i += used;
-                    octet
-                }
-                other => other,
-            };
-            wire.push(octet.to_ascii_lowercase());
+        let mut wire = Draft::default();
+        while !rest.is_empty() {
+            let label_start = wire.octets;
+            wire.push(&[0]);
+            loop {
+                let is_special = |octet: &u8| matches!(octet, b'.' | b'\\');
+                let run = rest.iter().position(is_special).unwrap_or(rest.len());
+                let (plain, special) = rest.split_at(run);
+                wire.push(plain);
+                let [b'\\', escaped @ ..] = special else {
+                    rest = special.get(1..).unwrap_or_default();
+                    break;
+                };
+                let (octet, used) = unescape(escaped)?;
+                wire.push(&[octet]);
+                rest = escaped.get(used..).unwrap_or_default();
+            }
+            wire.close_label(label_start)?;
         }
-        close_label(&mut wire, label_start)?;
-        wire.push(0);
-        Self::checked(wire)
+        wire.push(&[0]);
+        wire.finish()
     }
 
     /// Reads an uncompressed wire name that fills `wire` exactly; letters are folded.
@@ -222,19 +214,50 @@ impl Borrow<[u8]> for Name {
     }
 }
 
-fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
-    let len = wire.len().saturating_sub(start + 1);
-    if len == 0 {
-        return Err(NameError::EmptyLabel);
+/// A wire name while it is written. What is too long is counted and not kept.
+struct Draft {
+    wire: [u8; MAX_NAME_OCTETS],
+    octets: usize,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            wire: [0; MAX_NAME_OCTETS],
+            octets: 0,
+        }
     }
-    let octet = u8::try_from(len).map_err(|_| NameError::LongLabel)?;
-    if len > MAX_LABEL_OCTETS {
-        return Err(NameError::LongLabel);
+}
+
+impl Draft {
+    fn push(&mut self, octets: &[u8]) {
+        let end = self.octets + octets.len();
+        if let Some(place) = self.wire.get_mut(self.octets..end) {
+            place.copy_from_slice(octets);
+        }
+        self.octets = end;
     }
-    if let Some(slot) = wire.get_mut(start) {
-        *slot = octet;
+
+    /// Writes the length of the label whose length octet is at `start`.
+    fn close_label(&mut self, start: usize) -> Result<(), NameError> {
+        let octet = match self.octets - start - 1 {
+            0 => return Err(NameError::EmptyLabel),
+            len @ 1..=MAX_LABEL_OCTETS => len as u8,
+            _ => return Err(NameError::LongLabel),
+        };
+        if let Some(slot) = self.wire.get_mut(start) {
+            *slot = octet;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn finish(mut self) -> Result<Name, NameError> {
+        let wire = self.wire.get_mut(..self.octets);
+        let wire = wire.ok_or(NameError::LongName)?;
+        // Length octets are below the letters.
+        wire.make_ascii_lowercase();
+        Ok(Name(Arc::from(&*wire)))
+    }
 }
 
 fn unescape(rest: &[u8]) -> Result<(u8, usize), NameError> {

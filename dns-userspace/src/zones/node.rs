@@ -1,8 +1,9 @@
 //! One name of a zone with its RRsets, and the answers that were finished for it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::blob::Blob;
+use super::few::Few;
 use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 
 /// Turns a node into its finished answers, in the form that the kernel's map holds.
@@ -11,8 +12,14 @@ use super::{Name, Rrset, Rtype, Snapshot, Zone, ZoneIndex};
 /// whose addresses change, when the snapshot it belongs to is complete
 /// and before any reader sees it.
 pub trait Encoder: Send + Sync {
-    /// The finished answers of `node`; `None` leaves the name to the slow path.
-    fn encode(&self, snapshot: &Snapshot, node: &Node) -> Option<Blob>;
+    /// The finished answers of `node`; `None` leaves the name to the slow path. `led_to` are the
+    /// nodes of the names that its SRV, NS and CNAME records lead to, in the order of the records.
+    fn encode(
+        &self,
+        snapshot: &Snapshot,
+        node: &Node,
+        led_to: &[Option<&Arc<Node>>],
+    ) -> Option<Blob>;
 
     /// The finished SOA that denies names and types of `zone`; `None` leaves them to the slow path.
     fn encode_denial(&self, zone: &Zone) -> Option<Box<[u8]>>;
@@ -23,7 +30,7 @@ pub trait Encoder: Send + Sync {
 pub struct NoEncoder;
 
 impl Encoder for NoEncoder {
-    fn encode(&self, _: &Snapshot, _: &Node) -> Option<Blob> {
+    fn encode(&self, _: &Snapshot, _: &Node, _: &[Option<&Arc<Node>>]) -> Option<Blob> {
         None
     }
 
@@ -37,7 +44,7 @@ impl Encoder for NoEncoder {
 #[derive(Debug)]
 pub struct Node {
     owner: Name,
-    rrsets: Box<[Rrset]>,
+    rrsets: Few<Rrset>,
     blob: OnceLock<Blob>,
     zone: ZoneIndex,
     apex: bool,
@@ -48,7 +55,7 @@ impl Node {
     pub(super) fn new(
         owner: Name,
         zone: ZoneIndex,
-        rrsets: Box<[Rrset]>,
+        rrsets: Few<Rrset>,
         apex: bool,
         occluded: bool,
     ) -> Self {
@@ -72,8 +79,13 @@ impl Node {
         }
     }
 
-    pub(super) fn encode(&self, snapshot: &Snapshot, encoder: &dyn Encoder) {
-        if let Some(blob) = encoder.encode(snapshot, self) {
+    pub(super) fn encode(
+        &self,
+        snapshot: &Snapshot,
+        encoder: &dyn Encoder,
+        led_to: &[Option<&Arc<Self>>],
+    ) {
+        if let Some(blob) = encoder.encode(snapshot, self, led_to) {
             // A node is encoded once, by the one writer; a second blob would be the same.
             let _ = self.blob.set(blob);
         }
@@ -93,7 +105,7 @@ impl Node {
 
     /// The RRsets, ascending by type, none of them empty.
     #[must_use]
-    pub const fn rrsets(&self) -> &[Rrset] {
+    pub fn rrsets(&self) -> &[Rrset] {
         &self.rrsets
     }
 
@@ -122,7 +134,7 @@ impl Node {
 
     /// Whether the name exists only because a name below it does.
     #[must_use]
-    pub const fn is_empty_non_terminal(&self) -> bool {
+    pub fn is_empty_non_terminal(&self) -> bool {
         self.rrsets.is_empty()
     }
 
@@ -174,11 +186,14 @@ impl Node {
 /// one type merged, a CNAME kept only where it is alone (RFC 1034, section 3.6.2) but for what signs
 /// it, one CNAME or DNAME record at most (RFC 2181, section 10.1; RFC 6672, section 2.4). Data beside
 /// a CNAME wins, because an address that is known serves a client better than an alias.
-pub(super) fn tidy(mut rrsets: Vec<Rrset>) -> Box<[Rrset]> {
-    rrsets.retain(|one| !one.data().is_empty());
-    if rrsets.len() == 1 && rrsets.iter().all(|one| one.data().len() == 1) {
-        return rrsets.into_boxed_slice();
+pub(super) fn tidy(rrsets: Few<Rrset>) -> Few<Rrset> {
+    if let [one] = &*rrsets
+        && (one.data().len() == 1 || !one.data().is_empty() && !is_alias(one))
+    {
+        return rrsets;
     }
+    let mut rrsets = rrsets.into_vec();
+    rrsets.retain(|one| !one.data().is_empty());
     rrsets.sort_by_key(Rrset::rtype);
     let mut tidied: Vec<Rrset> = Vec::with_capacity(rrsets.len());
     for one in rrsets {
@@ -192,9 +207,13 @@ pub(super) fn tidy(mut rrsets: Vec<Rrset>) -> Box<[Rrset]> {
         tidied.retain(|one| one.rtype() != Rtype::CNAME);
     }
     for one in &mut tidied {
-        if [Rtype::CNAME, Rtype::DNAME].contains(&one.rtype()) {
+        if is_alias(one) {
             one.keep_first();
         }
     }
-    tidied.into_boxed_slice()
+    tidied.into()
+}
+
+fn is_alias(rrset: &Rrset) -> bool {
+    [Rtype::CNAME, Rtype::DNAME].contains(&rrset.rtype())
 }

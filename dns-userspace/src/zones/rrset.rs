@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::few::Few;
 use super::{Name, NameError};
 
 /// A record type, as the number on the wire (RFC 1035, section 3.2.2).
@@ -272,21 +273,24 @@ impl fmt::Display for Rdata {
 pub struct Rrset {
     rtype: Rtype,
     ttl: u32,
-    data: Box<[Rdata]>,
+    data: Few<Rdata>,
 }
 
 impl Rrset {
     /// Sorts `data` and removes repetitions. Data of another type is dropped.
     #[must_use]
-    pub fn new(rtype: Rtype, ttl: u32, mut data: Vec<Rdata>) -> Self {
-        data.retain(|one| one.rtype() == rtype);
-        data.sort_unstable();
-        data.dedup();
-        Self {
-            rtype,
-            ttl,
-            data: data.into_boxed_slice(),
-        }
+    pub fn new(rtype: Rtype, ttl: u32, data: impl IntoIterator<Item = Rdata>) -> Self {
+        let of_type = data.into_iter().filter(|one| one.rtype() == rtype);
+        let data = match of_type.collect() {
+            Few::Several(all) => {
+                let mut all = all.into_vec();
+                all.sort_unstable();
+                all.dedup();
+                all.into()
+            }
+            one => one,
+        };
+        Self { rtype, ttl, data }
     }
 
     /// Adds the data of `other`; the lower TTL holds for all (RFC 2181, section 5.2).

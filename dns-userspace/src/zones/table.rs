@@ -283,11 +283,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::zones::few::Few;
     use crate::zones::{Name, ZoneIndex};
 
     fn node(text: &str) -> Arc<Node> {
         let owner = Name::from_text(text).unwrap();
-        Arc::new(Node::new(owner, ZoneIndex(0), Box::default(), false, false))
+        Arc::new(Node::new(owner, ZoneIndex(0), Few::default(), false, false))
     }
 
     fn text(node: &Arc<Node>) -> String {

@@ -119,7 +119,7 @@ impl Zone {
         if self.ns.is_empty() {
             return None;
         }
-        let data = self.ns.iter().cloned().map(Rdata::Ns).collect();
+        let data = self.ns.iter().cloned().map(Rdata::Ns);
         Some(Rrset::new(Rtype::NS, self.ns_ttl, data))
     }
 }

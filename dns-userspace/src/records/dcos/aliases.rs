@@ -43,7 +43,7 @@ impl Rename {
     #[must_use]
     pub fn rrset(&self, rrset: &Rrset) -> Rrset {
         let data = rrset.data().iter().map(|rdata| self.rdata(rdata));
-        Rrset::new(rrset.rtype(), rrset.ttl(), data.collect())
+        Rrset::new(rrset.rtype(), rrset.ttl(), data)
     }
 
     fn rdata(&self, rdata: &Rdata) -> Rdata {

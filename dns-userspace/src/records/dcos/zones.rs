@@ -203,7 +203,7 @@ impl Axfr {
                     continue;
                 };
                 let data = values.iter().filter_map(|text| axfr_data(rtype, text));
-                records.push((name, Rrset::new(rtype, TTL, data.collect())));
+                records.push((name, Rrset::new(rtype, TTL, data)));
             }
         }
         mirror(&domain, records.iter().map(|(name, rrset)| (name, rrset)))

@@ -5,16 +5,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Editor;
+use crate::zones::few::Few;
 use crate::zones::hash::{OwnerHasher, owner_hash};
 use crate::zones::node::tidy;
 use crate::zones::{Name, Node, Rrset, Rtype, ZoneIndex};
 
 impl Editor {
     /// Makes `rrsets` the content of `name`, which is in `zone`.
-    pub(super) fn put(&mut self, zone: ZoneIndex, hash: u64, name: &Name, mut rrsets: Vec<Rrset>) {
-        rrsets.retain(|one| one.rtype() != Rtype::SOA);
+    pub(super) fn put(&mut self, zone: ZoneIndex, hash: u64, name: &Name, mut rrsets: Few<Rrset>) {
+        if rrsets.iter().any(|one| one.rtype() == Rtype::SOA) {
+            let all = rrsets.into_vec().into_iter();
+            rrsets = all.filter(|one| one.rtype() != Rtype::SOA).collect();
+        }
         if self.zone(zone).is_some_and(|zone| zone.apex == *name) {
-            self.write_apex(zone, rrsets);
+            self.write_apex(zone, rrsets.into_vec());
             return;
         }
         let rrsets = tidy(rrsets);
@@ -35,7 +39,7 @@ impl Editor {
         if before.is_none() {
             self.adopt(zone, name);
         }
-        self.write(zone, name, rrsets, false, before.as_deref());
+        self.write(zone, hash, name, rrsets, false, before.as_deref());
     }
 
     /// Writes the apex of a zone with its present SOA and its other RRsets as they are.
@@ -56,7 +60,7 @@ impl Editor {
             rrsets.extend(zone.ns_rrset());
         }
         rrsets.push(zone.soa_rrset());
-        let rrsets = tidy(rrsets);
+        let rrsets = tidy(rrsets.into());
         let before = self.node(&zone.apex).cloned();
         if before
             .as_ref()
@@ -64,22 +68,22 @@ impl Editor {
         {
             return;
         }
-        self.write(index, &zone.apex, rrsets, true, before.as_deref());
+        let hash = owner_hash(self.seed, zone.apex.wire());
+        self.write(index, hash, &zone.apex, rrsets, true, before.as_deref());
     }
 
     fn write(
         &mut self,
         zone: ZoneIndex,
+        hash: u64,
         name: &Name,
-        rrsets: Box<[Rrset]>,
+        rrsets: Few<Rrset>,
         apex: bool,
         before: Option<&Node>,
     ) {
         // The owner in the node and in the maps is one allocation.
         let owner = before.map_or(name, |node| node.owner()).clone();
         let occluded = !apex && self.is_below_cut(name);
-        self.referrers
-            .update(before.map_or(&[], Node::rrsets), &rrsets, &owner);
         let node = Node::new(owner, zone, rrsets, apex, occluded);
         if before.is_none() {
             self.count_wildcard(&node, true);
@@ -87,7 +91,6 @@ impl Editor {
         let (was_cut, is_cut) = (before.is_some_and(Node::is_cut), node.is_cut());
         self.cuts += usize::from(is_cut);
         self.cuts -= usize::from(was_cut);
-        let hash = owner_hash(self.seed, name.wire());
         self.table.insert(hash, Arc::new(node));
         if was_cut != is_cut && self.children.contains_key(name) {
             self.moved_cuts.insert(name.clone());
@@ -95,7 +98,6 @@ impl Editor {
     }
 
     fn remove(&mut self, node: &Node) {
-        self.referrers.update(node.rrsets(), &[], node.owner());
         self.cuts -= usize::from(node.is_cut());
         self.count_wildcard(node, false);
         let wire = node.owner().wire();
@@ -137,7 +139,8 @@ impl Editor {
         }
         // From the top, since whether a name is hidden depends on its parent.
         for name in missing.into_iter().rev() {
-            self.write(zone, &name, Box::default(), false, None);
+            let hash = owner_hash(self.seed, name.wire());
+            self.write(zone, hash, &name, Few::default(), false, None);
         }
     }
 
@@ -196,8 +199,9 @@ impl Editor {
                 continue;
             };
             if node.is_occluded() != self.is_below_cut(&name) {
-                let rrsets = node.rrsets().into();
-                self.write(node.zone(), &name, rrsets, false, Some(&node));
+                let hash = owner_hash(self.seed, name.wire());
+                let rrsets = node.rrsets().iter().cloned().collect();
+                self.write(node.zone(), hash, &name, rrsets, false, Some(&node));
             }
         }
     }
