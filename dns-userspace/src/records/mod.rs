@@ -125,7 +125,8 @@ pub fn build(
     settings: &Settings,
     resolve: Resolve<'_>,
 ) -> MesosRecords {
-    let mut builder = Builder::default();
+    let tasks = state.frameworks.iter().map(|one| one.tasks.len());
+    let mut builder = Builder::for_tasks(tasks.sum());
     let defects = generate(state, candidates, settings, resolve, &mut builder);
     builder.finish(defects)
 }

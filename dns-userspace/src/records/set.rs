@@ -2,12 +2,11 @@
 //! rows. A refresh of 63,000 records takes a few large allocations and not a hundred thousand.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 
 use super::addresses::Address;
 use super::sink::{Rule, Sink};
 use crate::mesos::Defects;
-
+use crate::zones::hash::owner_hash;
 /// The handle of a name in one set. Once the set is finished, handles sort as their texts do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameId(u32);
@@ -188,6 +187,13 @@ impl MesosRecords {
         self.names.ends.len()
     }
 
+    /// How many names have records, counted once for each kind of these.
+    #[must_use]
+    pub const fn owner_count(&self) -> usize {
+        let addresses = self.a.owners.len() + self.aaaa.owners.len();
+        addresses + self.srv.owners.len() + self.in_dns_only.owners.len()
+    }
+
     /// How many records there are, those in DNS only left out.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -217,7 +223,7 @@ impl MesosRecords {
 }
 
 /// Gathers generated records into a [`MesosRecords`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Builder {
     names: Names,
     /// The hash of each name, so that growing the table reads no text.
@@ -225,14 +231,42 @@ pub struct Builder {
     /// Open addressing over `names`: the upper half of the hash, which spares most looks into the
     /// arena, and id + 1, zero for a free slot. A power of two, at most half full.
     slots: Vec<(u32, u32)>,
-    hasher: RandomState,
+    seed: u64,
     addresses: Vec<(NameId, Address)>,
     services: Vec<(NameId, Service)>,
     in_dns_only: Vec<(NameId, Service)>,
     dns_forms: Vec<(NameId, Box<str>)>,
 }
 
+impl Default for Builder {
+    fn default() -> Self {
+        Self::for_tasks(0)
+    }
+}
+
 impl Builder {
+    /// A builder with room for what so many tasks usually have: what grows in steps is copied, and all
+    /// of it lies in fresh memory each time.
+    #[must_use]
+    pub fn for_tasks(count: usize) -> Self {
+        let names = count * 8;
+        let names_and_free = (2 * names).next_power_of_two().max(1024);
+        Self {
+            names: Names {
+                text: String::with_capacity(names * 48),
+                ends: Vec::with_capacity(names),
+            },
+            hashes: Vec::with_capacity(names),
+            slots: vec![(0, 0); names_and_free],
+            // Names are chosen by tenants.
+            seed: RandomState::new().hash_one(()),
+            addresses: Vec::with_capacity(count * 4),
+            services: Vec::with_capacity(count * 8),
+            in_dns_only: Vec::new(),
+            dns_forms: Vec::new(),
+        }
+    }
+
     /// Sorts everything and ends the set.
     #[must_use]
     pub fn finish(self, defects: Defects) -> MesosRecords {
@@ -268,11 +302,12 @@ impl Builder {
                 })
                 .collect()
         };
-        let (v4, v6) = self
-            .addresses
-            .into_iter()
+        let addresses = self.addresses.into_iter();
+        let mut v4: Vec<(NameId, Address)> = addresses
             .map(|(owner, address)| (moved(owner), address))
-            .partition(|(_, address)| matches!(address.ip(), IpAddr::V4(_)));
+            .collect();
+        let v6 = v4.extract_if(.., |(_, address)| address.ip().is_ipv6());
+        let v6 = v6.collect();
         let mut dns_forms: Vec<_> = self
             .dns_forms
             .into_iter()
@@ -316,7 +351,7 @@ impl Builder {
 
     /// Doubles the table. Every name in it is different, so no text is compared.
     fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(1024);
+        let size = self.slots.len() * 2;
         let mut slots = vec![(0, 0); size];
         let mask = size - 1;
         for (id, &hash) in (1_u32..).zip(&self.hashes) {
@@ -348,7 +383,7 @@ impl Sink for Builder {
         if self.names.ends.len() * 2 >= self.slots.len() {
             self.grow();
         }
-        let hash = self.hasher.hash_one(text);
+        let hash = owner_hash(self.seed, text.as_bytes());
         let Some((at, found)) = self.slot_of(hash, text) else {
             return NameId(u32::MAX);
         };
@@ -398,6 +433,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
+    use std::net::IpAddr;
 
     proptest! {
         #[test]

@@ -46,7 +46,8 @@ pub fn reachable_cut_name(text: &str, form: &str) -> Option<Name> {
 /// Whether mesos-dns can send an SRV record with this target. There the port is told from the
 /// target by the last colon; a second one, or a bracket, makes the value unreadable.
 pub(super) fn has_readable_port(target: &str) -> bool {
-    !target.contains([':', '[', ']'])
+    let hides = |octet| matches!(octet, b':' | b'[' | b']');
+    !target.bytes().any(hides)
 }
 
 /// A port as it reaches the wire: numbers are not checked for their range in mesos-dns, and sent
@@ -63,7 +64,7 @@ fn has_matchable_octets(text: &str) -> bool {
             && !matches!(byte, b'"' | b'(' | b')' | b';' | b'@' | b'\\')
     };
     // `.*` is removed from every question before it is looked up.
-    !text.contains(".*") && text.bytes().all(plain)
+    text.bytes().all(plain) && !(text.contains('*') && text.contains(".*"))
 }
 
 /// The zone that holds the record set: its apex and authority records. The serial is left to the
@@ -105,28 +106,29 @@ pub(super) fn bare_zone(apex: Name, settings: &Settings) -> Result<Zone, NameErr
 #[must_use]
 pub fn zone_content(records: &MesosRecords, settings: &Settings, apex: &Name) -> ZoneContent {
     let mut names = Names::new(records, settings);
-    let mut content = ZoneContent::default();
+    let mut content = ZoneContent {
+        rrsets: Vec::with_capacity(records.owner_count()),
+        defects: Defects::default(),
+    };
     let ttl = settings.ttl;
     for (owner, values) in records.a().chain(records.aaaa()) {
         let Some(name) = names.owner(owner, apex, &mut content.defects) else {
             continue;
         };
-        let data: Vec<Rdata> = values.iter().map(Address::rdata).collect();
-        let rtype = data.first().map_or(Rtype::A, Rdata::rtype);
+        let data = values.iter().map(Address::rdata);
+        let rtype = data.clone().next().map_or(Rtype::A, |one| one.rtype());
         content.rrsets.push((name, Rrset::new(rtype, ttl, data)));
     }
     for (owner, values) in records.srv().chain(records.srv_in_dns_only()) {
         let Some(name) = names.owner(owner, apex, &mut content.defects) else {
             continue;
         };
-        let data: Vec<Rdata> = values
+        let data = values
             .iter()
-            .filter_map(|service| names.service(service, settings, &mut content.defects))
-            .collect();
-        if !data.is_empty() {
-            content
-                .rrsets
-                .push((name, Rrset::new(Rtype::SRV, ttl, data)));
+            .filter_map(|service| names.service(service, settings, &mut content.defects));
+        let rrset = Rrset::new(Rtype::SRV, ttl, data);
+        if !rrset.data().is_empty() {
+            content.rrsets.push((name, rrset));
         }
     }
     content
