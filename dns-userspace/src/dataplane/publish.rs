@@ -53,7 +53,7 @@
 //! the price of a second look-up for every query, or of two indexes in memory; answers of DNS are
 //! by name, and a resolver that asks for two names gets no such promise from any server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ use super::arena::{Arena, ArenaEncoder, name_in};
 use super::index::{Index, Refused};
 use super::mapping::Mapping;
 use crate::zones::blob::Blob;
-use crate::zones::hash::owner_hash;
+use crate::zones::hash::{ByHash, OwnerHasher, owner_hash};
 use crate::zones::{Encoder, Name, Node, Snapshot, ZoneIndex};
 
 /// Where a blob has its flags.
@@ -97,18 +97,18 @@ pub(super) struct Publisher {
     /// What the maps show. Its nodes keep the places that the index leads to.
     shown: Arc<Snapshot>,
     /// The answers of nodes that have theirs elsewhere than in the arena, by hash.
-    copies: HashMap<u64, Blob>,
+    copies: ByHash<Blob>,
     /// Hashes of names that are not in the index.
-    absent: HashMap<u64, Absent>,
+    absent: ByHash<Absent>,
     /// Hashes with several names, and how many of them are left to user space.
-    crowded: HashMap<u64, usize>,
+    crowded: ByHash<usize>,
     /// Hashes that the kernel would not remove, and what keeps the places they lead to.
-    stuck: HashSet<u64>,
+    stuck: HashSet<u64, OwnerHasher>,
     held: Vec<(Arc<Snapshot>, Vec<Blob>)>,
     /// The SOA of each zone that may deny.
     denials: Vec<Option<Blob>>,
     /// What an earlier daemon has left in the index, by hash, until a snapshot says otherwise.
-    inherited: HashMap<u64, Blob>,
+    inherited: ByHash<Blob>,
     names: usize,
     updates: u64,
 }
@@ -144,19 +144,20 @@ impl Publisher {
         seed: u64,
         capacity: usize,
     ) -> io::Result<Self> {
+        let hasher = OwnerHasher::new(seed);
         Ok(Self {
             index,
             arena,
             zones: Mapping::new(zones, blob::MAX_ZONES as usize)?,
             capacity,
             shown: Arc::new(Snapshot::empty(seed)),
-            copies: HashMap::new(),
-            absent: HashMap::new(),
-            crowded: HashMap::new(),
-            stuck: HashSet::new(),
+            copies: ByHash::with_hasher(hasher),
+            absent: ByHash::with_hasher(hasher),
+            crowded: ByHash::with_hasher(hasher),
+            stuck: HashSet::with_hasher(hasher),
             held: Vec::new(),
             denials: (0..blob::MAX_ZONES).map(|_| None).collect(),
-            inherited: HashMap::new(),
+            inherited: ByHash::with_hasher(hasher),
             names: 0,
             updates: 0,
         })
@@ -333,7 +334,12 @@ impl Publisher {
         if reason == Absent::Refused {
             again.extend(&self.stuck);
         }
+        // In the table's order, as they are looked up there.
+        again.sort_unstable();
         for hash in again {
+            if reason == Absent::Full && self.names >= self.capacity {
+                break;
+            }
             if step.retried.insert(hash) {
                 self.bring(hash, snapshot, step);
             }
