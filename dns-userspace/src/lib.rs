@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod forwarder;
 pub mod http;
+pub mod memory;
 pub mod mesos;
 pub mod records;
 pub mod server;

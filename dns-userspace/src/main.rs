@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dns_userspace::commands::{Command, mesos_dns};
+use dns_userspace::memory::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 /// DNS for Mesos and DC/OS clusters, answered at the network card
 #[derive(Debug, Parser)]

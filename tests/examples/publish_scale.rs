@@ -17,6 +17,9 @@ use tests::measure::{Memory, cpu_time, map_octets};
 /// Rounds of changes; the median counts.
 const ROUNDS: u32 = 9;
 
+#[global_allocator]
+static ALLOCATOR: dns_userspace::memory::Allocator = dns_userspace::memory::Allocator;
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: u32| arguments.next().map_or(Ok(default), |text| text.parse());

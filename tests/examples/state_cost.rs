@@ -18,6 +18,9 @@ use tests::measure::{Memory, cpu_time, map_octets, reset_peak};
 
 const STEPS: [&str; 5] = ["parse", "records", "zone content", "zones", "maps"];
 
+#[global_allocator]
+static ALLOCATOR: dns_userspace::memory::Allocator = dns_userspace::memory::Allocator;
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());

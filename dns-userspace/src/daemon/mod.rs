@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::dataplane::{DataPlane, Lease, keep_sampling};
 use crate::http::{self, Source as _};
+use crate::memory;
 use crate::mesos::follow::{self, Follower};
 use crate::mesos::leader::Candidates;
 use crate::transfer::{Secondaries, Taken};
@@ -267,7 +268,11 @@ impl Daemon {
             }
         });
         match applied.await? {
-            Ok(true) => unused.over(),
+            Ok(true) => {
+                unused.over();
+                // What reading a state took is not needed before the next.
+                tokio::task::spawn_blocking(memory::give_back);
+            }
             // Of Mesos that says nothing.
             Ok(false) => {}
             Err(error) => {
