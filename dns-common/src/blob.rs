@@ -55,10 +55,8 @@ pub mod reference {
     #[inline(always)]
     #[must_use]
     pub const fn parts(reference: u64) -> (u64, u32) {
-        (
-            reference / WORDS_PER_PAGE,
-            (reference % WORDS_PER_PAGE) as u32 * 8,
-        )
+        let word = (reference % WORDS_PER_PAGE) as u32;
+        (reference / WORDS_PER_PAGE, word.wrapping_mul(8))
     }
 }
 

@@ -36,7 +36,8 @@ pub const fn reference(number: u64) -> u64 {
 /// The number of the home with this reference.
 #[must_use]
 pub const fn number_at(reference: u64) -> u64 {
-    reference.wrapping_sub(self::reference(0)) / (SLOT_OCTETS as u64 / 8)
+    const WORDS_PER_HOME: u64 = SLOT_OCTETS as u64 / 8;
+    reference.wrapping_sub(self::reference(0)) / WORDS_PER_HOME
 }
 
 #[cfg(test)]

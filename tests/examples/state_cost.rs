@@ -16,6 +16,9 @@ use testbed::cluster_state::cluster_state;
 use tests::kernel::{self, Kernel, SEED};
 use tests::measure::{Memory, cpu_time, map_octets, reset_peak};
 
+/// Room in the maps for each task: they have seven or eight names.
+const NAMES_PER_TASK: u32 = 8;
+
 const STEPS: [&str; 5] = ["parse", "records", "zone content", "zones", "maps"];
 
 #[global_allocator]
@@ -38,7 +41,10 @@ fn main() -> anyhow::Result<()> {
     let mut counts = [0; 4];
     for run in 0..runs {
         let mut kernel = Kernel::load(&Settings {
-            max_names: config.xdp.max_names,
+            max_names: config
+                .xdp
+                .max_names
+                .max(NAMES_PER_TASK * u32::try_from(tasks)?),
             ..kernel::settings()
         });
         if let (Err(error), 0) = (&kernel, run) {
