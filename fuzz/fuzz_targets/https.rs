@@ -1,5 +1,5 @@
-//! Requests of DNS over HTTPS from any octets: a query has one way to be written, and a response is
-//! fresh for as long as another reader finds it to be.
+//! Requests of DNS over HTTPS from any octets: a query has one way to be written, but for letters
+//! that are encoded in vain, and a response is fresh for as long as another reader finds it to be.
 #![no_main]
 
 use data_encoding::BASE64URL_NOPAD;
@@ -10,6 +10,7 @@ use dns_userspace::{
 use hickory_proto::{op::Message, rr::RData, serialize::binary::BinDecodable};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE};
 use libfuzzer_sys::fuzz_target;
+use percent_encoding::percent_decode_str;
 
 fn get(uri: &Uri) -> Result<Method, StatusCode> {
     query_of(&http::Method::GET, uri, &HeaderMap::new())
@@ -25,7 +26,8 @@ fn address(text: &[u8]) {
             assert_eq!(uri.path(), PATH);
             let variable = format!("dns={}", BASE64URL_NOPAD.encode(&query));
             let mut variables = uri.query().unwrap_or_default().split('&');
-            assert!(variables.any(|one| one == variable), "{uri}");
+            let is_it = |one| percent_decode_str(one).eq(variable.bytes());
+            assert!(variables.any(is_it), "{uri}");
         }
         Ok(Method::Post) => panic!("GET has no body"),
         Err(status) => {

@@ -22,7 +22,7 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
         minimum: 60,
     };
     let zone = Zone::new(name("mesos"), soa, 60, vec![name("ns1.mesos")], 60);
-    let addresses = |count: u8| (1..=count).map(|last| Rdata::A([10, 0, 0, last].into())).collect();
+    let addresses = |count: u8| (1..=count).map(|last| Rdata::A([10, 0, 0, last].into())).collect::<Vec<_>>();
     let content = vec![
         (name("web.marathon.mesos"), Rrset::new(Rtype::A, 60, addresses(2))),
         // Too large for a plain UDP response.
