@@ -118,6 +118,13 @@ impl Scene {
         self.served.address()
     }
 
+    /// Serves this as the whole zone.
+    fn serve(&mut self, content: Vec<(Name, Rrset)>) {
+        let editor = &mut self.served.editor;
+        editor.replace(&name("mesos"), content).unwrap();
+        self.served.publish();
+    }
+
     /// What dig prints to a question.
     fn dig(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("dig");
@@ -325,12 +332,7 @@ fn rfc8945_5_3_what_is_too_large_with_its_signature_is_truncated() {
         addresses("n74.mesos", 74),
         addresses("big.mesos", 4094),
     ];
-    scene
-        .served
-        .editor
-        .replace(&name("mesos"), content)
-        .unwrap();
-    scene.served.publish();
+    scene.serve(content);
     let signature = signed_by(KEY);
     // The signature of this key has 85 octets; an OPT record has 11.
     for (owner, arguments, count) in [
@@ -375,12 +377,7 @@ fn a_record_too_long_for_a_signed_message_ends_the_transfer() {
         name("long.mesos"),
         Rrset::new(Rtype::TXT, 60, vec![Rdata::Txt(texts)]),
     )];
-    scene
-        .served
-        .editor
-        .replace(&name("mesos"), content)
-        .unwrap();
-    scene.served.publish();
+    scene.serve(content);
     let text = scene.dig(&["mesos", "AXFR"]);
     assert!(text.contains("XFR size: 4 records"), "{text}");
     let text = scene.dig(&["-y", &signed_by(KEY), "mesos", "AXFR"]);

@@ -4,7 +4,7 @@
 mod read;
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -256,6 +256,23 @@ pub(super) struct Wrong {
     pub(super) value: String,
     pub(super) message: String,
     pub(super) accepted: &'static str,
+}
+
+impl Wrong {
+    /// `message` goes on from the key.
+    pub(super) fn new(
+        key: &str,
+        value: impl ToString,
+        message: impl Display,
+        accepted: &'static str,
+    ) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: value.to_string(),
+            message: format!("{key}{message}"),
+            accepted,
+        }
+    }
 }
 
 /// What was read.

@@ -134,22 +134,15 @@ impl Reader {
     }
 
     fn wrong(&mut self, key: &str, value: &Value, message: &str, accepted: &'static str) {
-        self.wrong.push(Wrong {
-            key: key.to_owned(),
-            value: value.to_string(),
-            message: format!("{key} {message}"),
-            accepted,
-        });
+        let message = format_args!(" {message}");
+        self.wrong.push(Wrong::new(key, value, message, accepted));
     }
 
     /// As [`Self::wrong`], for a value that must not be shown.
     fn wrong_secret(&mut self, key: &str, message: &str, accepted: &'static str) {
-        self.wrong.push(Wrong {
-            key: key.to_owned(),
-            value: "(not shown)".to_owned(),
-            message: format!("{key} {message}"),
-            accepted,
-        });
+        let message = format_args!(" {message}");
+        let value = "(not shown)";
+        self.wrong.push(Wrong::new(key, value, message, accepted));
     }
 
     fn object<'v>(&mut self, key: &str, value: &'v Value) -> Option<&'v Map<String, Value>> {

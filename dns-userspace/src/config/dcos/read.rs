@@ -150,12 +150,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&mut self, key: &str, value: &Value, message: &str, accepted: &'static str) {
-        self.wrong.push(Wrong {
-            key: key.to_owned(),
-            value: value.to_string(),
-            message: format!("{key} {message}"),
-            accepted,
-        });
+        let message = format_args!(" {message}");
+        self.wrong.push(Wrong::new(key, value, message, accepted));
     }
 
     /// As [`Self::wrong`], for what is said of something within the value.
@@ -166,12 +162,8 @@ impl Reader<'_> {
         error: impl Display,
         accepted: &'static str,
     ) {
-        self.wrong.push(Wrong {
-            key: key.to_owned(),
-            value: value.to_string(),
-            message: format!("{key}: {error}"),
-            accepted,
-        });
+        let message = format_args!(": {error}");
+        self.wrong.push(Wrong::new(key, value, message, accepted));
     }
 
     /// Takes a value over if it can be read; `null` leaves the default.
